@@ -1,0 +1,1 @@
+"""Gin files, packaged so that an installed wheel finds them."""

@@ -1,0 +1,165 @@
+"""Artifacts: what a run leaves behind, the tuned parameters alone.
+
+    artifact.json       {"format", "method", "backbone", "task", "step", "metrics", "sha256"}
+    tuned.safetensors   the exported `tuned` by path, float32
+
+Anything that starts from an artifact takes a backbone too, and refuses one that is not its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from prompt_tuning_jax import settings
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.method import Method, Tree
+from prompt_tuning_jax.t5 import T5Config
+
+FORMAT = 1
+PARTS = ("shared", "encoder", "decoder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """method and tuned: as exported (no reparametrisation); facts: artifact.json."""
+
+    path: str
+    method: Method
+    tuned: Tree
+    facts: dict[str, Any]
+
+
+def save_artifact(path: str | os.PathLike, method: Method, tuned: Tree, facts: dict[str, Any]) -> None:
+    """Exports `tuned` and writes the folder whole or not at all.
+
+    facts: "backbone" {"path", "fingerprint", "config"}, "task", "step", "metrics" and what else
+    describes the run, JSON values.
+    """
+    target = pathlib.Path(path)
+    exported = jax.device_get(method.export(tuned))
+    theta = exported.pop("theta", {})
+    # "theta" is flat already: its paths keep their slashes behind one "theta/"
+    flat = traverse_util.flatten_dict(exported, sep="/") | {f"theta/{k}": v for k, v in theta.items()}
+    tensors = save({k: np.ascontiguousarray(v) for k, v in flat.items()})
+    facts = {
+        "format": FORMAT,
+        "method": settings.encode(method.exported()),
+        **facts,
+        "sha256": hashlib.sha256(tensors).hexdigest(),
+    }
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    (temporary / "tuned.safetensors").write_bytes(tensors)
+    (temporary / "artifact.json").write_text(json.dumps(facts, indent=2) + "\n")
+    if target.exists():
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(target)
+
+
+def read_facts(path: str | os.PathLike) -> dict[str, Any]:
+    """artifact.json, checked for format."""
+    file = pathlib.Path(path) / "artifact.json"
+    try:
+        facts = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no artifact there (no artifact.json)") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON ({error})") from None
+    if facts.get("format") != FORMAT:
+        raise UserError(f"{file}: format {facts.get('format')!r}, this version reads {FORMAT}")
+    return facts
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The tensors by path; UserError for a broken file, a wrong checksum, or a NaN."""
+    file = pathlib.Path(path) / "tuned.safetensors"
+    facts = read_facts(path)
+    try:
+        content = file.read_bytes()
+        tensors = load(content)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
+    for name, value in tensors.items():
+        if not np.isfinite(value).all():
+            raise UserError(f"{file}: {name} has NaN or infinite values")
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise UserError(f"{file}: its checksum is not the one in artifact.json")
+    return tensors
+
+
+def read(path: str | os.PathLike) -> Artifact:
+    """An artifact of any method."""
+    facts = read_facts(path)
+    try:
+        method = settings.decode(facts["method"])
+    except UserError as error:
+        raise UserError(f"{path}/artifact.json: {error}") from None
+    if not isinstance(method, Method):
+        raise UserError(f"{path}/artifact.json: {facts['method']['class']} is not a Method")
+    flat = read_tensors(path)
+    theta = {k.removeprefix("theta/"): v for k, v in flat.items() if k.startswith("theta/")}
+    own = {k: v for k, v in flat.items() if not k.startswith("theta/")}
+    tree = {part: {} for part in PARTS} | traverse_util.unflatten_dict(own, sep="/")
+    return Artifact(str(path), method, tree | {"theta": theta}, facts)
+
+
+def check_backbone(artifact: Artifact, fingerprint: str, config: T5Config) -> None:
+    """UserError unless the backbone of this fingerprint and architecture is the artifact's own."""
+    own = artifact.facts["backbone"]
+    for name, value in config.architecture().items():
+        there = own["config"][name]
+        if (list(value) if isinstance(value, tuple) else value) != there:
+            raise UserError(
+                f"{artifact.path}: it belongs to {own['path']} with {name} = {there}, not {value}"
+            )
+    if own["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{artifact.path}: it belongs to {own['path']} (fingerprint {own['fingerprint']}), the "
+            f"backbone given has {fingerprint}"
+        )
+
+
+def fit(artifact: Artifact, want: Tree) -> Tree:
+    """The artifact's `tuned` in the structure of `want`, a tree of shapes; UserError where not.
+
+    The empty branches of `want` (a layer without parameters) are not in the file.
+    """
+    shapes = {k: tuple(v.shape) for k, v in flatten(want).items()}
+    there = flatten(artifact.tuned)
+    for kind, names in (
+        ("missing", sorted(set(shapes) - set(there))),
+        ("extra", sorted(set(there) - set(shapes))),
+        ("misshapen", [k for k in shapes if k in there and there[k].shape != shapes[k]]),
+    ):
+        if names:
+            sizes = f" ({there[names[0]].shape}, wanted {shapes[names[0]]})" if kind == "misshapen" else ""
+            raise UserError(f"{artifact.path}: {kind} tensors: {', '.join(names)}{sizes}")
+    paths, structure = jax.tree_util.tree_flatten_with_path(want)
+    return structure.unflatten([there[_name(path)] for path, _ in paths])
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """A `tuned` tree's leaves by "/"-joined path."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path) -> str:
+    return "/".join(str(key.key) for key in path)

@@ -1,0 +1,344 @@
+"""From tasks to batches: tokens, training batches as a function of the step, evaluation, scores.
+
+Batches have the names, shapes and values of seqio's EncDecFeatureConverter, unpacked. numpy alone.
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from prompt_tuning_jax import token_cache
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.tasks.task import Example, Task
+from prompt_tuning_jax.token_cache import Ragged
+from prompt_tuning_jax.vocabulary import Vocabulary
+
+# encoder_input_tokens [B,T], and decoder_target_tokens, decoder_input_tokens and
+# decoder_loss_weights [B,U]; all int32, padded with 0.
+Batch = dict[str, np.ndarray]
+
+# What random numbers are for; part of their seed beside the run's.
+_ORDER, _MIXTURE, _OBJECTIVE, _K_SHOT = range(4)
+# Examples over which a mixture's rates hold exactly.
+_BLOCK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSet:
+    """One split of a task as token ids.
+
+    Attributes:
+      task: the task.
+      split: the name of the split.
+      vocabulary: what the ids belong to.
+      lengths: {"inputs": T, "targets": U}, EOS included.
+      examples: the examples, in the split's order.
+      inputs: their ids, uncut and without EOS.
+      targets: likewise.
+    """
+
+    task: Task
+    split: str
+    vocabulary: Vocabulary
+    lengths: Mapping[str, int]
+    examples: list[Example]
+    inputs: Ragged
+    targets: Ragged
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def cut(self) -> dict[str, int]:
+        """How many inputs and targets are longer than their length; an objective makes them fit."""
+        if self.task.objective:
+            return {"inputs": 0, "targets": 0}
+        features = {"inputs": self.inputs, "targets": self.targets}
+        return {
+            feature: int(np.sum(tokens.lengths >= self.lengths[feature]))
+            for feature, tokens in features.items()
+        }
+
+    def first(self, count: int) -> "TokenSet":
+        """The first `count` examples, or all where there are fewer.
+
+        Raises:
+          UserError: count is not positive.
+        """
+        if count < 1:
+            raise UserError(f"{count} examples of {self.task.name}/{self.split}: take at least one")
+        return dataclasses.replace(
+            self,
+            examples=self.examples[:count],
+            inputs=self.inputs.first(count),
+            targets=self.targets.first(count),
+        )
+
+    def pair(self, index: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets of one example as the model sees them, cut and with EOS, int32.
+
+        A text longer than its length keeps its beginning and ends with EOS all the same (seqio's
+        `append_eos_after_trim`). `seed` is for what a pre-training objective draws.
+        """
+        inputs, targets = self.inputs[index], self.targets[index]
+        if self.task.objective:
+            rng = np.random.default_rng(seed)
+            inputs, targets = self.task.objective(targets, rng, self.vocabulary, self.lengths)
+        return self._ended(inputs, "inputs"), self._ended(targets, "targets")
+
+    def _ended(self, ids: np.ndarray, feature: str) -> np.ndarray:
+        kept = min(len(ids), self.lengths[feature] - 1)
+        ended = np.full(kept + 1, self.vocabulary.eos_id, np.int32)
+        ended[:kept] = ids[:kept]
+        return ended
+
+
+def tokenise(
+    task: Task,
+    split: str,
+    vocabulary: Vocabulary,
+    lengths: Mapping[str, int],
+    data_dir: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> TokenSet:
+    """Reads a split and gives its tokens; says in one line how many texts will be cut.
+
+    Args:
+      task: what to read.
+      split: which part of it.
+      vocabulary: what to tokenise with.
+      lengths: {"inputs": T, "targets": U} in tokens, EOS included.
+      data_dir: folder of the official files, None for the task's own source.
+      cache_dir: where tokens are kept between runs, None for the default (`cache.folder`).
+
+    Raises:
+      UserError: as `Task.examples`, or the task's tokens belong to another vocabulary.
+    """
+    if task.vocabulary_digest not in ("", vocabulary.digest):
+        raise UserError(f"task {task.name} has another vocabulary than {vocabulary.model_file}")
+    examples = task.examples(split, data_dir)
+    tokens = {}
+    for feature in ("inputs", "targets"):
+        if f"{feature}_tokens" in examples[0]:
+            tokens[feature] = Ragged.of(example.pop(f"{feature}_tokens") for example in examples)
+        else:
+            texts = [example[feature] for example in examples]
+            tokens[feature] = token_cache.encode(texts, vocabulary, cache_dir)
+    result = TokenSet(task, split, vocabulary, lengths, examples, **tokens)
+    for feature, count in result.cut.items():
+        if count:
+            logging.getLogger(__name__).warning(
+                "%d of %d %s of %s/%s were longer than %d tokens and cut",
+                *(count, len(examples), feature, task.name, split, lengths[feature]),
+            )
+    return result
+
+
+class TrainingBatches:
+    """Batches of one task or of a mixture; each is a function of seed and step alone.
+
+    Examples come in epochs: each example of a task once in an order of its own, then each once in
+    another order. In a mixture the tasks take turns at random; over every 65,536 examples their
+    numbers are exactly as the rates say (to the nearest whole number, and at least one).
+    """
+
+    def __init__(
+        self,
+        mixture: Sequence[tuple[TokenSet, float | str]],
+        batch_size: int,
+        seed: int,
+        k_shot: int | None = None,
+    ):
+        """
+        Args:
+          mixture: the training sets and their rates: numbers relative to one another, or
+            "proportional" for the number of examples. One task has any rate.
+          batch_size: B, over all hosts.
+          seed: not negative.
+          k_shot: train on so many examples of each label (of each task with free text), which the
+            seed chooses; None for all.
+
+        Raises:
+          UserError: a rate that is no positive number, a negative seed, k_shot below 1 or more than
+            there are examples of a label.
+        """
+        if seed < 0:
+            raise UserError(f"seed {seed}: must not be negative")
+        self._sets = [token_set for token_set, _ in mixture]
+        self._batch_size = batch_size
+        self._seed = seed
+        # indices[task]: the examples to draw from, int64 [examples].
+        self._indices = [
+            np.arange(len(token_set)) if k_shot is None else self._few(number, token_set, k_shot)
+            for number, token_set in enumerate(self._sets)
+        ]
+        rates = [
+            _rate(token_set.task.name, rate, len(indices))
+            for (token_set, rate), indices in zip(mixture, self._indices, strict=True)
+        ]
+        # counts[task]: its examples in each block.
+        self._counts = _apportion(rates, _BLOCK)
+        # Consecutive steps stay in the same epochs and the same block.
+        self._order = functools.lru_cache(2 * len(mixture))(self._shuffle)
+        self._turns = functools.lru_cache(2)(self._deal)
+
+    def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
+        """The batch of a step, or one host's rows of it, in the order of `process_index`."""
+        first, size = _rows_of(self._batch_size, process_index, process_count)
+        first += step * self._batch_size
+        pairs = [self._draw(position) for position in range(first, first + size)]
+        return _batch(pairs, size, self._sets[0].lengths)
+
+    def _draw(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """The `position`-th example of the run."""
+        block, place = divmod(position, _BLOCK)
+        tasks, earlier = self._turns(block)
+        task = int(tasks[place])
+        drawn = block * int(self._counts[task]) + int(earlier[place])
+        epoch, rank = divmod(drawn, len(self._indices[task]))
+        index = self._order(task, epoch)[rank]
+        return self._sets[task].pair(index, [self._seed, _OBJECTIVE, position])
+
+    def _shuffle(self, task: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self._seed, _ORDER, task, epoch])
+        return rng.permutation(self._indices[task])
+
+    def _deal(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whose turn each position of a block is, and how many turns it had in the block before."""
+        rng = np.random.default_rng([self._seed, _MIXTURE, block])
+        tasks = rng.permutation(np.repeat(np.arange(len(self._counts)), self._counts))
+        earlier = np.empty_like(tasks)
+        for task, count in enumerate(self._counts):
+            earlier[tasks == task] = np.arange(count)
+        return tasks, earlier
+
+    def _few(self, number: int, token_set: TokenSet, k_shot: int) -> np.ndarray:
+        task = token_set.task
+        labels: dict[str, list[int]] = {}
+        for index, example in enumerate(token_set.examples):
+            label = example["targets"] if task.label_words else "any"
+            labels.setdefault(label, []).append(index)
+        rng = np.random.default_rng([self._seed, _K_SHOT, number])
+        chosen: list[int] = []
+        for label, indices in sorted(labels.items()):
+            if not 1 <= k_shot <= len(indices):
+                raise UserError(
+                    f"k_shot {k_shot}: task {task.name} has {len(indices)} examples of {label}"
+                )
+            chosen += rng.permutation(indices)[:k_shot].tolist()
+        return np.sort(chosen)
+
+
+class EvaluationSet:
+    """A split in batches of one shape, in order; the last is filled up with rows of zeros.
+
+    An objective draws the same for every evaluation.
+    """
+
+    def __init__(self, token_set: TokenSet, batch_size: int):
+        self.token_set = token_set
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return math.ceil(len(self.token_set) / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Batch, int]]:
+        """Yields each batch and its number of real rows, which come first."""
+        for index in range(len(self)):
+            left = len(self.token_set) - index * self._batch_size
+            yield self.batch(index), min(left, self._batch_size)
+
+    def batch(self, index: int, process_index: int = 0, process_count: int = 1) -> Batch:
+        """One batch, or one host's rows of it, in the order of `process_index`."""
+        first, size = _rows_of(self._batch_size, process_index, process_count)
+        first += index * self._batch_size
+        pairs = [
+            self.token_set.pair(position, [_OBJECTIVE, position])
+            for position in range(first, min(first + size, len(self.token_set)))
+        ]
+        return _batch(pairs, size, self.token_set.lengths)
+
+
+def score(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """The task's metrics, 0-100, of a predicted text for each example; as `seqio.Evaluator`'s.
+
+    Raises:
+      UserError: the examples have no labels.
+    """
+    if task.label_words and not any(example["targets"] for example in examples):
+        raise UserError(f"task {task.name}: this split has no labels to score predictions by")
+    targets = [
+        task.target(example) if task.target else task.postprocess(example["targets"], example)
+        for example in examples
+    ]
+    values = [
+        task.postprocess(text, example) for text, example in zip(predictions, examples, strict=True)
+    ]
+    results: dict[str, float] = {}
+    for metric in task.metrics:
+        results |= metric(targets, values)
+    return results
+
+
+def selection(task: Task, metrics: Mapping[str, float]) -> float:
+    """What chooses the best step, higher being better: the mean of the metrics that the task names.
+
+    Raises:
+      UserError: there is no such metric.
+    """
+    missing = [name for name in task.selection if name not in metrics]
+    if missing:
+        known = ", ".join(metrics)
+        raise UserError(f"task {task.name}: no metric '{missing[0]}' to select by; it has {known}")
+    return float(np.mean([metrics[name] for name in task.selection]))
+
+
+def _rows_of(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+    """First row and number of rows of a host."""
+    size, rest = divmod(batch_size, process_count)
+    if rest:
+        raise UserError(f"batch size {batch_size} does not divide among {process_count} processes")
+    return process_index * size, size
+
+
+def _batch(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], size: int, lengths: Mapping[str, int]
+) -> Batch:
+    inputs = np.zeros((size, lengths["inputs"]), np.int32)
+    targets = np.zeros((size, lengths["targets"]), np.int32)
+    for row, (input_ids, target_ids) in enumerate(pairs):
+        inputs[row, : len(input_ids)] = input_ids
+        targets[row, : len(target_ids)] = target_ids
+    return {
+        "encoder_input_tokens": inputs,
+        "decoder_target_tokens": targets,
+        "decoder_input_tokens": np.pad(targets[:, :-1], ((0, 0), (1, 0))),
+        "decoder_loss_weights": (targets != 0).astype(np.int32),
+    }
+
+
+def _rate(name: str, rate: float | str, examples: int) -> float:
+    if rate == "proportional":
+        return examples
+    if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise UserError(f"task {name}: rate {rate!r} is no positive number and not 'proportional'")
+    return rate
+
+
+def _apportion(rates: Sequence[float], total: int) -> np.ndarray:
+    """Whole numbers, at least 1, that sum to `total` and are as near the rates as can be."""
+    shares = np.asarray(rates) / np.sum(rates) * total
+    counts = np.maximum(np.floor(shares).astype(np.int64), 1)
+    # What rounding down left over goes to the largest remainders.
+    left = total - int(counts.sum())
+    if left > 0:
+        counts[np.argsort(counts - shares, kind="stable")[:left]] += 1
+    else:
+        counts[np.argmax(counts)] += left
+    return counts

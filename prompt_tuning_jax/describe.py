@@ -1,0 +1,60 @@
+"""What a run would train, hold and cost, before it is started: one JSON object, nothing allocated.
+
+    python -m prompt_tuning_jax.describe --gin_file=models/t5_1_1_xxl_prompt.gin
+"""
+
+if __name__ == "__main__":
+    from prompt_tuning_jax.launch import main
+
+    raise SystemExit(main("describe"))
+
+import json
+import math
+from typing import Any
+
+import jax
+
+from prompt_tuning_jax import launch, t5, train
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.method import Method
+from prompt_tuning_jax.optimizers import Adafactor
+
+
+def _count(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def cost(config: t5.T5Config, method: Method, optimizer: Any = Adafactor()) -> dict[str, Any]:
+    """What the arguments of `train.train` mean, as a dict of JSON values.
+
+    frozen_parameters: θ's that do not move; tuned_parameters: those that do; tuned_fraction: tuned
+    over all; checkpoint_bytes: tuned, optimizer slots and step; artifact_bytes: what is exported.
+    """
+    theta = t5.abstract_params(config)
+    frozen, _ = jax.eval_shape(method.split, theta)
+    tuned = method.abstract(config, theta)
+    slots = jax.eval_shape(optimizer.build(method.axes(config, tuned)).init, tuned)
+    held, moved = _count(frozen), _count(tuned)
+    return {
+        "frozen_parameters": held,
+        "tuned_parameters": moved,
+        "tuned_fraction": moved / (held + moved),
+        "checkpoint_bytes": _bytes(tuned) + _bytes(slots) + 4,
+        "artifact_bytes": _bytes(jax.eval_shape(method.export, tuned)),
+    }
+
+
+def describe() -> dict[str, Any]:
+    """Prints the cost of the run that gin configures, as one JSON object."""
+    arguments = launch.bound_arguments(train.train)
+    missing = [name for name in ("config", "method") if name not in arguments]
+    if missing:
+        raise UserError(f"describe needs train.train.{missing[0]}: add a file of models/ or methods/")
+    given = {k: arguments[k] for k in ("config", "method", "optimizer") if k in arguments}
+    facts = cost(**given)
+    print(json.dumps(facts, indent=2))
+    return facts

@@ -1,0 +1,162 @@
+"""Metrics of an artifact on a task: artifact + backbone + task -> metrics (0-100) and predictions.
+
+    python -m prompt_tuning_jax.evaluate --artifact=MODEL_DIR/artifact --task=super_glue_rte
+"""
+
+if __name__ == "__main__":
+    from prompt_tuning_jax.launch import main
+
+    raise SystemExit(main("evaluate"))
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning_jax import cache, data, sharding, tasks
+from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.losses import Loss
+from prompt_tuning_jax.predictor import decode, load
+from prompt_tuning_jax.progress import Progress
+
+
+@functools.partial(jax.jit, static_argnames=("model", "loss"))
+def _teacher_forced(model, loss, theta, tuned, batch):
+    return loss.sums(model.apply({"params": theta}, tuned, batch), batch)
+
+
+class Evaluation:
+    """One task's split, ready to be run again and again on what is being tuned."""
+
+    def __init__(
+        self,
+        tokens: data.TokenSet,
+        *,
+        batch_size: int,
+        mesh: jax.sharding.Mesh,
+        decoder: Any = Greedy(),
+        loss: Loss = Loss(),
+        examples: int | None = None,
+        seed: int = 0,
+    ):
+        """examples: so many from the beginning, None for all; batch_size is rounded up to a
+        multiple of the mesh's "data" axis."""
+        self.task = tokens.task
+        self._tokens = tokens if examples is None else tokens.first(examples)
+        self._decoder, self._loss, self._mesh = decoder, loss, mesh
+        self._rng = jax.random.key(seed)
+        rows = mesh.shape["data"]
+        self._batches = data.EvaluationSet(self._tokens, -(-batch_size // rows) * rows)
+        self._labels = self._label_tokens()
+
+    def _label_tokens(self) -> np.ndarray | None:
+        """The label words' ids [C,U'], with their ends, zero padded."""
+        vocabulary, length = self._tokens.vocabulary, self._tokens.lengths["targets"]
+        words = [[*vocabulary.encode(word), vocabulary.eos_id] for word in self.task.label_words]
+        if not words:
+            return None
+        ids = np.zeros((len(words), max(map(len, words))), np.int32)
+        for row, word in enumerate(words):
+            ids[row, : len(word)] = word
+        if ids.shape[1] > length:
+            raise UserError(
+                f"task {self.task.name}: its label words need {ids.shape[1]} tokens, "
+                f"TASK_FEATURE_LENGTHS has {length} for targets"
+            )
+        return ids
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self._tokens)
+
+    def run(self, model, theta, tuned, predictions: pathlib.Path | None = None) -> dict[str, float]:
+        """Decodes every example -> the task's metrics and the teacher-forced loss and accuracy.
+
+        tuned: as exported. With `predictions`, FOLDER/TASK.jsonl gets a line an example:
+        {"inputs", "targets", "prediction", …}.
+        """
+        texts: list[str] = []
+        sums: Any = None
+        length, count = self._tokens.lengths["targets"], len(self._tokens)
+        examples, vocabulary = self._tokens.examples, self._tokens.vocabulary
+        with sharding.use(self._mesh), Progress(self.task.name, count, unit="example") as progress:
+            for i, (batch, real) in enumerate(self._batches):
+                batch = sharding.put_batch(self._mesh, batch)
+                rng = jax.random.fold_in(self._rng, i)
+                ids = decode(model, self._decoder, length, theta, tuned, batch, rng, self._labels)
+                texts += [vocabulary.decode(row.tolist()) for row in np.asarray(ids)[:real]]
+                forced = _teacher_forced(model, self._loss, theta, tuned, batch)
+                sums = forced if sums is None else jax.tree.map(jnp.add, sums, forced)
+                progress.update(real)
+        metrics = data.score(self.task, examples, texts)
+        if sums.tokens:
+            metrics |= {
+                "teacher_forced_loss": float(sums.loss / sums.tokens),
+                "teacher_forced_accuracy": float(100 * sums.correct / sums.tokens),
+            }
+        if predictions is not None:
+            lines = [
+                json.dumps({**example, "prediction": text}, ensure_ascii=False)
+                for example, text in zip(examples, texts, strict=True)
+            ]
+            cache.write(predictions / f"{self.task.name}.jsonl", "\n".join([*lines, ""]).encode())
+        return metrics
+
+
+def evaluate(
+    *,
+    mixture_or_task_name: Any,
+    artifact: str | None = None,
+    initial_checkpoint_path: str | None = None,
+    split: str = "validation",
+    mixture_or_task_module: str | None = None,
+    data_dir: str | None = None,
+    task_feature_lengths: dict[str, int] | None = None,
+    decoder: Any = Greedy(),
+    batch_size: int = 32,
+    eval_examples: int | None = None,
+    output: str | None = None,
+    random_seed: int = 0,
+    vocabulary_file: str | None = None,
+    extra_ids: int = 100,
+    dtype: str = "float32",
+    mesh: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    """Evaluates and prints, as its last line, {"task", "split", "examples", "metrics": {…}}.
+
+    artifact None: the plain backbone. task_feature_lengths None: those the artifact was trained
+    with. output: a folder for the predictions. Raises UserError for what a user can mend.
+    """
+    task = tasks.resolve(mixture_or_task_name, mixture_or_task_module)
+    predictor = load(
+        artifact,
+        initial_checkpoint_path,
+        vocabulary_file=vocabulary_file,
+        extra_ids=extra_ids,
+        dtype=dtype,
+        mesh=mesh,
+    )
+    lengths = task_feature_lengths or predictor.facts.get("lengths")
+    if lengths is None:
+        raise UserError("TASK_FEATURE_LENGTHS is needed where there is no artifact to tell it")
+    tokens = data.tokenise(
+        task, split, vocabulary=predictor.vocabulary, lengths=lengths, data_dir=data_dir
+    )
+    evaluation = Evaluation(
+        tokens,
+        batch_size=batch_size,
+        decoder=decoder,
+        mesh=predictor.mesh,
+        examples=eval_examples,
+        seed=random_seed,
+    )
+    folder = pathlib.Path(output) if output else None
+    metrics = evaluation.run(predictor.model, predictor.theta, predictor.tuned, folder)
+    result = {"task": task.name, "split": split, "examples": len(evaluation), "metrics": metrics}
+    print(json.dumps(result))
+    return result

@@ -1,0 +1,93 @@
+"""Predictions for lines of text: artifact + backbone + text -> JSON lines.
+
+    python -m prompt_tuning_jax.infer --artifact=MODEL_DIR/artifact --input=texts.txt
+"""
+
+if __name__ == "__main__":
+    from prompt_tuning_jax.launch import main
+
+    raise SystemExit(main("infer"))
+
+import contextlib
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.predictor import load
+
+BATCHES = 16  # batches read ahead, so that a long file is never whole in memory
+
+
+def infer(
+    *,
+    artifact: str | None = None,
+    initial_checkpoint_path: str | None = None,
+    input: str | None = None,
+    output: str | None = None,
+    decoder: Any = Greedy(),
+    input_length: int | None = None,
+    output_length: int | None = None,
+    batch_size: int = 32,
+    random_seed: int = 0,
+    vocabulary_file: str | None = None,
+    extra_ids: int = 100,
+    dtype: str = "float32",
+    mesh: dict[str, int] | None = None,
+) -> int:
+    """Reads texts, one a line, or JSON lines {"inputs": …}, from `input` (None: standard input) and
+    writes {"inputs", "prediction"} to `output` (None: standard output). Returns their number.
+
+    UserError for a line that begins as JSON and is none, or has no text under "inputs".
+    """
+    if input is not None and not pathlib.Path(input).is_file():
+        raise UserError(f"{input}: no such input file")
+    predictor = load(
+        artifact,
+        initial_checkpoint_path,
+        vocabulary_file=vocabulary_file,
+        extra_ids=extra_ids,
+        dtype=dtype,
+        mesh=mesh,
+    )
+    count = 0
+    with contextlib.ExitStack() as files:
+        source = files.enter_context(open(input, encoding="utf-8")) if input else sys.stdin
+        texts = _texts(source, input or "standard input")
+        sink = None
+        while chunk := list(itertools.islice(texts, BATCHES * batch_size)):
+            predictions = predictor.predict(
+                chunk,
+                decoder=decoder,
+                input_length=input_length,
+                output_length=output_length,
+                batch_size=batch_size,
+                seed=random_seed + count,
+            )
+            # opened late: a bad first line leaves an existing file as it is
+            sink = sink or (files.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout)
+            for text, prediction in zip(chunk, predictions, strict=True):
+                sink.write(json.dumps({"inputs": text, "prediction": prediction}, ensure_ascii=False) + "\n")
+            sink.flush()
+            count += len(chunk)
+    return count
+
+
+def _texts(lines: Iterable[str], name: str) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip("\r\n")
+        if not line.strip():
+            continue
+        if line.lstrip().startswith("{"):
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{name}:{number}: not JSON ({error})") from None
+            if not isinstance(record.get("inputs"), str):
+                raise UserError(f'{name}:{number}: no text under "inputs", but {sorted(record)}')
+            line = record["inputs"]
+        yield line

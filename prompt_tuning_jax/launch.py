@@ -1,0 +1,231 @@
+"""How every command starts: flags, gin files, their errors, then the command's function.
+
+    if __name__ == "__main__":
+        from prompt_tuning_jax.launch import main
+
+        raise SystemExit(main("train"))
+
+Put that before the module's other imports: a missing file is reported before JAX is loaded. Bad
+input is one line `error: …` on standard error and exit status 2; anything else that fails keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gin
+
+from prompt_tuning_jax import command_line, gin_checks, gin_files
+from prompt_tuning_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A module of the same name, its function of the same name, and what it takes."""
+
+    summary: str
+    gin_file: str = ""  # read when no --gin_file is given; empty: one must be given
+    flags: Mapping[str, str] = field(default_factory=dict)  # plain flag -> macro
+    describes: str = ""  # the command whose configuration is looked at and not run
+
+
+COMMANDS = {
+    "train": Command("Trains what a method tunes on a frozen T5."),
+    "evaluate": Command(
+        "Evaluates an artifact on a task; the last line of output is one JSON object.",
+        "runs/evaluate.gin",
+        command_line.EVALUATE_FLAGS,
+    ),
+    "infer": Command(
+        "Predicts for lines of text or JSONL, from a file or standard input.",
+        "runs/infer.gin",
+        command_line.INFER_FLAGS,
+    ),
+    "describe": Command(
+        "Prints what a training run would train, hold and cost, as one JSON object.",
+        describes="train",
+    ),
+}
+
+
+def main(
+    command: str, argv: Sequence[str] | None = None, package: str = "prompt_tuning_jax"
+) -> int:
+    """Runs `package.command.command` as the command line `argv` configures it.
+
+    Returns the exit status: 0, 2 after bad input, 130 after an interrupt.
+    """
+    try:
+        return _run(command, sys.argv[1:] if argv is None else argv, package)
+    except UserError as error:
+        return _complain(error)
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def operative_config() -> str:
+    """The gin text of everything that was called so far, defaults included: a readable gin file."""
+    return gin.operative_config_str()
+
+
+def bound_arguments(function: Callable, names: Container[str] | None = None) -> dict[str, Any]:
+    """The keyword arguments that gin would pass to `function`: macros read, references called.
+
+    Only those in `names`, when given. Arguments that still wait for a value (`%gin.REQUIRED`, at
+    any depth) are left out.
+    """
+    bindings = gin.get_bindings(function, resolve_references=False)
+    return {
+        name: copy.deepcopy(value)
+        for name, value in bindings.items()
+        if (names is None or name in names) and not _waits(value)
+    }
+
+
+def _run(name: str, argv: Sequence[str], package: str) -> int:
+    command = COMMANDS[name]
+    arguments = command_line.parse(argv, command.flags)
+    files = arguments.gin_files or ([command.gin_file] if command.gin_file else [])
+    if arguments.help:
+        print(_usage(name, command, files, arguments))
+        return 0
+    if not files:
+        raise UserError(f"{name} needs --gin_file=PATH (--help lists the packaged ones)")
+    places = gin_files.search_places(arguments.search_paths, files)
+    source = gin_files.read(files, arguments.overrides, places)
+    gin_checks.check_macros(source.bindings)
+
+    function = _function(package, name)  # JAX is loaded here
+    root = command.describes or name
+    runs = _function(package, root)
+    configuration = gin_checks.Configuration(source)
+    reached = configuration.reach({f"{root}.{root}": runs})
+    configuration.check_overrides(reached)
+    configuration.check_types(reached)
+    if not command.describes:
+        configuration.check_values(reached, {macro: flag for flag, macro in command.flags.items()})
+    _parse(files, places, source, arguments.overrides)
+    configured = _configurable(runs)
+    if command.describes:
+        _describe(function, runs)
+    else:
+        configured()
+    return 0
+
+
+def _function(package: str, name: str) -> Callable:
+    return getattr(importlib.import_module(f"{package}.{name}"), name)
+
+
+def _describe(function: Callable, runs: Callable) -> None:
+    """Calls `function` with those bound arguments of `runs` that it names; builds no others."""
+    named = gin_checks.parameters(function)
+    arguments = bound_arguments(runs, named)
+    for argument, parameter in named.items():
+        if parameter.default is parameter.empty and argument not in arguments:
+            raise UserError(f"a value is missing: nothing sets {runs.__name__}'s {argument}")
+    function(**arguments)
+
+
+def _parse(files, places, source: gin_files.Source, overrides) -> None:
+    """Hands the checked configuration to gin."""
+    gin.clear_config()
+    for place in places:
+        gin.add_config_file_search_path(place)
+    # Overrides see what any file imports: gin gives each text a table of names of its own.
+    imports = ["from __gin__ import dynamic_registration"]
+    imports += dict.fromkeys(statement.format() for statement in source.imports)
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # gin logs an error for every place that lacks an include
+    try:
+        for name in files:
+            gin.parse_config_file(str(gin_files.find(name, places)))
+        gin.parse_config([*imports, *(override.text for override in overrides)])
+    except (AttributeError, NameError, SyntaxError, ValueError) as error:
+        raise UserError(str(error)) from None
+    finally:
+        logging.disable(level)
+
+
+def _configurable(function: Callable) -> Callable:
+    try:
+        return gin.get_configurable(function)
+    except ValueError:  # no file binds it
+        return gin.external_configurable(function)
+
+
+def _waits(value: Any) -> bool:
+    """Whether resolving `value` would meet `gin.REQUIRED`."""
+    for reference in gin.config.iterate_references(value):
+        if reference.evaluate:
+            if reference.configurable.selector == "gin.constant":
+                if reference.scoped_configurable_fn() is gin.REQUIRED:
+                    return True
+                continue
+            with gin.config_scope(reference.scopes or gin.current_scope()):
+                inner = gin.get_bindings(reference.configurable.wrapped, resolve_references=False)
+                if any(_waits(item) for item in inner.values()):
+                    return True
+    return False
+
+
+def _complain(error: Exception) -> int:
+    # gin appends to the message which configurable was being called; the user wrote no code.
+    text = str(error).split("\n  In call to configurable")[0]
+    if isinstance(error, OSError) and text.startswith("[Errno"):
+        text = text.partition("] ")[2]
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+def _usage(name: str, command: Command, files, arguments: command_line.Arguments) -> str:
+    """Help; with gin files, the macros that they define and their values."""
+    lines = [
+        f"python -m prompt_tuning_jax.{name} --gin_file=PATH [--gin.NAME=VALUE …]",
+        "",
+        command.summary,
+        "",
+        "  --gin_file=PATH            a gin file; later ones win (repeatable)"
+        + (f"; default {command.gin_file}" if command.gin_file else ""),
+        "  --gin_search_paths=A,B     more folders to look gin files up in",
+        "  --gin.NAME=VALUE           sets a macro, or module.function.parameter (repeatable)",
+        "  --gin_bindings=NAME=VALUE  the same",
+        *(f"  --{flag}=…".ljust(29) + f"sets {macro}" for flag, macro in command.flags.items()),
+        "",
+        "A VALUE is a Python literal, %MACRO or @module.function(); a path or a plain word needs",
+        "no quotes. What nothing reads is an error.",
+    ]
+    if files:
+        places = gin_files.search_places(arguments.search_paths, files)
+        source = gin_files.read(files, [], places)
+        lines += ["", f"NAMEs in {', '.join(files)}:", *_listed(source)]
+    else:
+        folder = gin_files.packaged()
+        found = sorted(str(path.relative_to(folder)) for path in folder.glob("[mr]*/*.gin"))
+        lines += ["", "Packaged (--help with one of them lists its NAMEs):"]
+        lines += [f"  --gin_file={path}" for path in found]
+    return "\n".join(lines)
+
+
+def _listed(source: gin_files.Source) -> Iterator[str]:
+    for macro, binding in sorted(gin_checks.macros(source.bindings).items()):
+        value = "(must be given)" if binding.value is gin.REQUIRED else _shown(binding.value)
+        yield f"  {macro} = {value}".ljust(52) + f"  {binding.place}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, gin_files.Reference):
+        if value.selector == gin_files.MACRO:
+            return "%" + "/".join(value.scopes)
+        return f"@{'/'.join((*value.scopes, value.selector))}{'()' if value.evaluate else ''}"
+    return repr(value)

@@ -1,0 +1,86 @@
+"""Cross-entropy of teacher forcing, with T5X's label smoothing, z-loss and normalisations."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning_jax.errors import UserError
+
+NORMALIZATIONS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE")
+
+
+class Sums(NamedTuple):
+    """Sums over a batch's real target tokens (float32 scalars), to be added over batches."""
+
+    loss: jax.Array  # cross-entropy + z-loss
+    z_loss: jax.Array
+    correct: jax.Array  # tokens whose largest logit is the target
+    tokens: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """z_loss: weight of log(Z)^2 (T5X: 1e-4). label_smoothing: mass taken from the target.
+
+    normalizing_factor: what the summed loss is divided by; T5X's LOSS_NORMALIZING_FACTOR: None
+    (the sum itself), a number, or one of "NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS",
+    "AVERAGE_PER_SEQUENCE".
+    """
+
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+    normalizing_factor: float | str | None = "NUM_REAL_TARGET_TOKENS"
+
+    def __post_init__(self):
+        factor = self.normalizing_factor
+        if isinstance(factor, str) and factor not in NORMALIZATIONS:
+            raise UserError(f"LOSS_NORMALIZING_FACTOR = {factor!r}: choose from {NORMALIZATIONS}")
+
+    def weights(self, batch: dict[str, jax.Array]) -> jax.Array:
+        """What each target token counts, [B,U] float32, the normalisation included.
+
+        Computed for the whole batch before it is cut into microbatches, whose losses then add up.
+        """
+        real = batch["decoder_loss_weights"].astype(jnp.float32)
+        factor = self.normalizing_factor
+        if factor is None:
+            return real
+        if factor == "NUM_REAL_TARGET_TOKENS":
+            return real / jnp.maximum(real.sum(), 1)
+        if factor == "NUM_TOTAL_TARGET_TOKENS":
+            return real / real.size
+        if factor == "AVERAGE_PER_SEQUENCE":
+            # each sequence's tokens count one together, and the sequences are averaged
+            rows = jnp.maximum((real.sum(1) > 0).sum(), 1)
+            return real / jnp.maximum(real.sum(1, keepdims=True), 1) / rows
+        return real / factor
+
+    def tokens(self, logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """logits [B,U,V] float32, targets [B,U] -> (loss, z-loss part) of every token, [B,U].
+
+        The smoothed target has 1 - s at the target and s / (V - 1) elsewhere; its entropy is
+        subtracted, so that a perfect model's loss is 0.
+        """
+        log_z = jax.nn.logsumexp(logits, -1)
+        at_target = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+        loss = log_z - at_target
+        s, vocabulary = self.label_smoothing, logits.shape[-1]
+        if s:
+            low = s / (vocabulary - 1)
+            entropy = -((1 - s) * np.log(1 - s) + s * np.log(low))
+            others = logits.sum(-1) - at_target
+            loss = log_z - (1 - s) * at_target - low * others - entropy
+        z_loss = self.z_loss * jnp.square(log_z)
+        return loss + z_loss, z_loss
+
+    def sums(self, logits: jax.Array, batch: dict[str, jax.Array]) -> Sums:
+        """The unnormalised sums over real tokens, for reports and evaluation."""
+        real = batch["decoder_loss_weights"].astype(jnp.float32)
+        loss, z_loss = self.tokens(logits, batch["decoder_target_tokens"])
+        correct = (jnp.argmax(logits, -1) == batch["decoder_target_tokens"]) * real
+        return Sums((loss * real).sum(), (z_loss * real).sum(), correct.sum(), real.sum())

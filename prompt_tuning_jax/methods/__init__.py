@@ -1,0 +1,1 @@
+"""Parameter-efficient methods, a file each; gin imports them by module path."""

@@ -1,0 +1,116 @@
+"""A backbone and an artifact, loaded to make predictions: what evaluate, infer and notebooks use."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from prompt_tuning_jax import artifacts, backbones, sharding, t5
+from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.method import Tree
+from prompt_tuning_jax.vocabulary import Vocabulary
+
+
+@functools.partial(jax.jit, static_argnames=("model", "decoder", "length"))
+def decode(model, decoder, length, theta, tuned, batch, rng, labels):
+    """A decoder (decoding.py), compiled once for each model, decoder and shape of batch."""
+    return decoder(model, theta, tuned, batch, length, rng, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """model and `tuned` as exported; θ on `mesh`. facts: the artifact's, {} for the plain T5."""
+
+    model: t5.T5
+    theta: Tree
+    tuned: Tree
+    vocabulary: Vocabulary
+    mesh: jax.sharding.Mesh
+    facts: dict[str, Any]
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        *,
+        decoder: Any = Greedy(),
+        input_length: int | None = None,
+        output_length: int | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> list[str]:
+        """A prediction for each text, in order.
+
+        Lengths are in tokens, the prompt not counted; None: those the artifact was trained with
+        (64 and 32 for the plain T5). Longer inputs are cut.
+        """
+        lengths = self.facts.get("lengths", {"inputs": 64, "targets": 32})
+        width = input_length or lengths["inputs"]
+        ids = np.zeros((len(texts), width), np.int32)
+        for row, text in enumerate(texts):
+            tokens = self.vocabulary.encode(text)[: width - 1] + [self.vocabulary.eos_id]
+            ids[row, : len(tokens)] = tokens
+        predictions: list[str] = []
+        rng = jax.random.key(seed)
+        for start in range(0, len(texts), batch_size):
+            real = ids[start : start + batch_size]
+            batch = np.zeros((batch_size, width), np.int32)
+            batch[: len(real)] = real
+            out = self.decode(
+                decoder,
+                output_length or lengths["targets"],
+                {"encoder_input_tokens": batch},
+                jax.random.fold_in(rng, start),
+            )
+            predictions += [self.vocabulary.decode(row.tolist()) for row in out[: len(real)]]
+        return predictions
+
+    def decode(self, decoder, length: int, batch: dict[str, np.ndarray], rng, labels=None) -> np.ndarray:
+        """One batch under seqio's names -> token ids [B,length]."""
+        with sharding.use(self.mesh):
+            on_devices = sharding.put_batch(self.mesh, batch)
+            return np.asarray(
+                decode(self.model, decoder, length, self.theta, self.tuned, on_devices, rng, labels)
+            )
+
+
+def load(
+    artifact: str | None = None,
+    backbone: str | None = None,
+    *,
+    vocabulary_file: str | None = None,
+    extra_ids: int = 100,
+    dtype: str = "float32",
+    mesh: dict[str, int] | None = None,
+) -> Predictor:
+    """Loads an artifact and its backbone; without an artifact, the plain backbone.
+
+    backbone: where it lies, None for where the artifact found it; vocabulary_file: None for the one
+    the artifact was trained with, else the backbone's. Raises UserError where either cannot be read
+    or they do not belong together.
+    """
+    read = artifacts.read(artifact) if artifact is not None else None
+    own = read.facts["backbone"] if read else {}
+    path = backbone or own.get("path")
+    if path is None:
+        raise UserError("give an artifact (--artifact), a backbone (--backbone), or both")
+    if vocabulary_file is None and own.get("vocabulary_file"):
+        vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
+    sizes = own.get("config") or backbones.describe(path)["config"]
+    config = t5.T5Config(**sizes, dtype=dtype, dropout_rate=0.0)
+    devices = sharding.make_mesh(**(mesh or {}))
+    words = backbones.vocabulary(path, vocabulary_file, extra_ids)
+    found = backbones.read(path, config, sharding.theta_shardings(devices, config))
+    if read is None:
+        return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, devices, {})
+    artifacts.check_backbone(read, found.fingerprint, config)
+    frozen, _ = read.method.split(found.theta)
+    tuned = artifacts.fit(read, read.method.abstract(config, found.theta))
+    tuned = jax.device_put(tuned, sharding.replicated(devices))
+    theta = read.method.join(frozen, tuned)
+    return Predictor(t5.T5(config, read.method), theta, tuned, words, devices, read.facts)

@@ -1,0 +1,94 @@
+"""A run's folder, MODEL_DIR: whose it is, its metrics, its configuration.
+
+    settings.json     the run's identity; a run of other settings is refused
+    config.gin        gin's operative configuration
+    metrics.jsonl     one line a report: {"kind": "train", "step": 10, "loss": …}
+    tensorboard/      the same for TensorBoard
+    checkpoints/  predictions/STEP/TASK.jsonl  artifact/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from prompt_tuning_jax import launch, settings
+from prompt_tuning_jax.errors import UserError
+
+
+class RunDir:
+    """Checks on construction that MODEL_DIR is new or this run's own; `open` first writes to it.
+
+    identity: what may not change between two starts of one run (settings.encode takes it).
+    Raises UserError naming what changed.
+    """
+
+    def __init__(self, model_dir: str, identity: dict[str, Any]):
+        self.path = pathlib.Path(model_dir)
+        self._identity = settings.encode(identity)
+        file = self.path / "settings.json"
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{model_dir}: MODEL_DIR is a file")
+        if file.exists():
+            try:
+                old = json.loads(file.read_text())
+            except ValueError as error:
+                raise UserError(f"{file}: not JSON ({error}); choose another MODEL_DIR") from None
+            changed = settings.differences(old, self._identity)
+            if changed:
+                raise UserError(
+                    f"{model_dir} holds a run of another configuration ({'; '.join(changed)}): "
+                    "choose another MODEL_DIR, or the old settings to go on with it"
+                )
+        elif (self.path / "checkpoints").exists():
+            raise UserError(f"{model_dir} holds checkpoints of something else: choose another MODEL_DIR")
+
+    def open(self) -> None:
+        """Makes the folder and writes the run's identity and gin configuration."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write(self.path / "settings.json", json.dumps(self._identity, indent=2) + "\n")
+        _write(self.path / "config.gin", launch.operative_config())
+
+    def metrics(self, step: int) -> Metrics:
+        """The writer of a run that goes on after `step`; what was written past it is dropped."""
+        return Metrics(self.path, step)
+
+
+class Metrics:
+    """Metrics as JSON lines and for TensorBoard."""
+
+    def __init__(self, path: pathlib.Path, step: int):
+        file = path / "metrics.jsonl"
+        kept = file.read_text().splitlines() if file.exists() else []
+        _write(file, "".join(f"{line}\n" for line in kept if _step(line) <= step))
+        self._file = file.open("a")
+        self._board = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """One report: `kind` is "train" or "eval/TASK"."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Writes what is still in buffers."""
+        self._file.close()
+        self._board.close()
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")  # a line that a crash left half-written
+
+
+def _write(file: pathlib.Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(file)

@@ -1,0 +1,496 @@
+"""T5 1.1 (Raffel et al. 2020; Shazeer 2020), frozen, in the order in which it computes.
+
+Parameter names, logical axes and initialisers are T5X's (t5x/examples/t5/network.py), the layers
+of a stack being stacked on axis 0 under `layers`. Every step that a method may wrap is one
+visible call of a hook (method.py).
+
+Shapes: B batch, T query tokens, S key tokens (T in self-attention), U target tokens, D emb_dim,
+H heads, K head_dim, F mlp_dim, L layers, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from prompt_tuning_jax.method import Extra, Method, Site, Tree
+
+RELPOS_BUCKETS, RELPOS_MAX_DISTANCE = 32, 128
+MASKED = -1e10  # T5X's bias of a pair that may not attend
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Sizes and choices of one T5; the names are those of T5X's `T5Config`.
+
+    dtype: of the activations, "float32" or "bfloat16" (softmax, norms and logits are float32).
+    scan_unroll: layers unrolled into one scan step; 0 unrolls the whole stack.
+    remat_policy: "none", "minimal" (matrix products are kept) or "full" (a layer keeps its input).
+    """
+
+    vocab_size: int = 32128
+    emb_dim: int = 512
+    num_heads: int = 6
+    head_dim: int = 64
+    num_encoder_layers: int = 8
+    num_decoder_layers: int = 8
+    mlp_dim: int = 1024
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    logits_via_embedding: bool = False
+    dropout_rate: float = 0.1
+    dtype: str = "float32"
+    scan_unroll: int = 1
+    remat_policy: str = "none"
+
+    def __post_init__(self):
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+
+    def architecture(self) -> dict[str, Any]:
+        """The fields that decide θ's shapes and meaning; the others may differ from run to run."""
+        free = ("dropout_rate", "dtype", "scan_unroll", "remat_policy")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
+
+
+@struct.dataclass
+class Stream:
+    """What travels through a stack. The model alone builds masks and position biases from it.
+
+    x [B,T,D]; segment_ids [B,T] int32, 0 is padding, tokens attend within their own segment;
+    positions [B,T], or [1,T] where all examples have the same; prompt_ids [B,G] int32, the prompt
+    of each of G segments in a row, or None where there is one prompt.
+    """
+
+    x: jax.Array
+    segment_ids: jax.Array
+    positions: jax.Array
+    prompt_ids: jax.Array | None = None
+
+
+@struct.dataclass
+class Encoded:
+    """The encoder's result: states x [B,S,D], segment_ids [B,S], a method's second stream."""
+
+    x: jax.Array
+    segment_ids: jax.Array
+    side: Any = None
+
+
+@struct.dataclass
+class _Context:
+    """What the layers of a stack share."""
+
+    bias: jax.Array  # [B|1,H,T,S] relative-position bias of self-attention
+    visible: jax.Array  # [B|1,T,S] bool: which keys a query may see in self-attention
+    memory: jax.Array | None = None  # [B,S,D] encoder states
+    memory_visible: jax.Array | None = None  # [B,T,S] bool, the same for cross-attention
+    step: jax.Array | None = None  # decoding step: where in the cache this token goes
+
+
+def relative_position_bucket(distance: jax.Array, bidirectional: bool) -> jax.Array:
+    """Buckets of key position minus query position, int32 -> int32 in [0, 32).
+
+    T5's: half of the buckets for exact small distances, the others logarithmic up to 128; a
+    bidirectional stack has half of them for each direction. Taken from a table computed in numpy,
+    so that no compiler's logarithm moves a bucket's edge.
+    """
+    buckets = RELPOS_BUCKETS // 2 if bidirectional else RELPOS_BUCKETS
+    exact = buckets // 2
+    n = np.arange(RELPOS_MAX_DISTANCE + 1)
+    ratio = np.log(np.maximum(n, 1).astype(np.float32) / exact + np.finfo(np.float32).eps)
+    large = exact + (ratio / np.log(RELPOS_MAX_DISTANCE / exact) * (buckets - exact)).astype(int)
+    table = jnp.asarray(np.where(n < exact, n, np.minimum(large, buckets - 1)), jnp.int32)
+    if not bidirectional:
+        return table[jnp.clip(-distance, 0, RELPOS_MAX_DISTANCE)]
+    return table[jnp.minimum(jnp.abs(distance), RELPOS_MAX_DISTANCE)] + buckets * (distance > 0)
+
+
+def attention(q, k, v, bias=None, visible=None, extra: Extra = (), drop=lambda weights: weights):
+    """softmax(q k^T + bias) v, T5's without the division by sqrt(K).
+
+    q [B,T,H,K], k v [B,S,H,K], bias [B|1,H,T,S] float32, visible [B|1,T,S] bool; extra pairs of
+    keys and values [P,H,K] or [B,P,H,K], seen by every query at bias 0 -> [B,T,H,K] in q's dtype.
+    """
+    # [B,H,T,S]
+    scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32)
+    if bias is not None:
+        scores += bias
+    if visible is not None:
+        scores = jnp.where(visible[:, None], scores, MASKED)
+    pairs = [(k, v), *((a.astype(k.dtype), b.astype(v.dtype)) for a, b in extra)]
+    for keys, _ in pairs[1:]:
+        spec = "bthk,phk->bhtp" if keys.ndim == 3 else "bthk,bphk->bhtp"
+        more = jnp.einsum(spec, q, keys, preferred_element_type=jnp.float32)
+        # [B,H,T,S+P]
+        scores = jnp.concatenate([scores, more], -1)
+    weights = drop(jax.nn.softmax(scores, -1)).astype(q.dtype)
+    out, start = 0, 0
+    for _, values in pairs:
+        spec = "bhtp,phk->bthk" if values.ndim == 3 else "bhtp,bphk->bthk"
+        stop = start + values.shape[-3]
+        # [B,T,H,K]
+        out += jnp.einsum(spec, weights[..., start:stop], values)
+        start = stop
+    return out
+
+
+class Kernel(nn.Module):
+    """x [..., in] @ kernel [in, features] -> [..., features], in x's dtype; T5 has no biases."""
+
+    features: int
+    axes: tuple[str, str]
+    scale: float = 1.0
+    distribution: str = "normal"
+
+    @nn.compact
+    def __call__(self, x):
+        init = nn.initializers.variance_scaling(self.scale, "fan_in", self.distribution)
+        init = nn.with_logical_partitioning(init, self.axes)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+        return jnp.dot(x, kernel.astype(x.dtype))
+
+
+class Norm(nn.Module):
+    """T5's layer norm: x / rms(x) * scale, computed in float32, no mean and no bias."""
+
+    @nn.compact
+    def __call__(self, x):
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        wide = x.astype(jnp.float32)
+        wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
+        return wide.astype(x.dtype) * scale.astype(x.dtype)
+
+
+class RelativePositions(nn.Module):
+    """The bias of a stack's self-attention: positions [B|1,T] and [B|1,S] -> [B|1,H,T,S]."""
+
+    heads: int
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, query, key):
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
+        table = self.param("rel_embedding", init, (self.heads, RELPOS_BUCKETS), jnp.float32)
+        # [B|1,T,S]
+        distance = key[:, None, :] - query[:, :, None]
+        # [H,B|1,T,S] -> [B|1,H,T,S]
+        return table[:, relative_position_bucket(distance, self.bidirectional)].swapaxes(0, 1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, self or cross; a cache [B,S,H,K] of keys and values when decoding."""
+
+    config: T5Config
+    method: Method
+
+    @nn.compact
+    def __call__(self, x, tuned, site: Site, context: _Context, cache):
+        c, dtype = self.config, x.dtype
+        joined = c.num_heads * c.head_dim
+
+        def project(name, inputs, features=joined, axes=("embed", "joined_kv"), scale=1.0):
+            kernel = Kernel(features, axes, scale, name=name)
+            return self.method.project(tuned, site._replace(name=name), kernel, inputs)
+
+        def heads(a):
+            # [B,S,H*K] -> [B,S,H,K]
+            a = a.reshape(*a.shape[:-1], c.num_heads, c.head_dim)
+            return nn.with_logical_constraint(a, ("batch", "length", "heads", "kv"))
+
+        # T5 folds the division by sqrt(K) into the start of the query kernel: variance / K
+        q = heads(project("query", x, scale=1.0 / c.head_dim))
+        if site.part == "cross" and cache:
+            k, v = cache
+        else:
+            source = context.memory if site.part == "cross" else x
+            k, v = heads(project("key", source)), heads(project("value", source))
+            if site.part == "self" and cache is not None:
+                # [B,1,H,K] into [B,S,H,K]
+                k, v = (
+                    jax.lax.dynamic_update_slice_in_dim(old, new, context.step, axis=1)
+                    for old, new in zip(cache, (k, v), strict=True)
+                )
+        bias, visible = (
+            (context.bias, context.visible) if site.part == "self" else (None, context.memory_visible)
+        )
+        # T5 drops whole columns: the same keys for every query of a head
+        drop = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not site.train)
+
+        def step(q, k, v, extra):
+            return attention(q, k, v, bias, visible, extra, drop)
+
+        y = self.method.attend(tuned, site, step, q, k, v, ())
+        # [B,T,H,K] -> [B,T,H*K] -> [B,T,D]
+        y = y.astype(dtype).reshape(*y.shape[:-2], joined)
+        return project("out", y, c.emb_dim, ("joined_kv", "embed")), (k, v)
+
+
+class MLP(nn.Module):
+    """T5 1.1: wo(gelu(wi_0 x) * wi_1 x), [B,T,D] -> [B,T,D]; T5 1.0: wo(relu(wi x))."""
+
+    config: T5Config
+    method: Method
+
+    @nn.compact
+    def __call__(self, x, tuned, site: Site):
+        c = self.config
+
+        def project(name, inputs, features, axes):
+            kernel = Kernel(features, axes, distribution="truncated_normal", name=name)
+            return self.method.project(tuned, site._replace(name=name), kernel, inputs)
+
+        hidden = 1
+        for i, activation in enumerate(c.mlp_activations):
+            name = "wi" if len(c.mlp_activations) == 1 else f"wi_{i}"
+            # [B,T,F]
+            wide = project(name, x, c.mlp_dim, ("embed", "mlp"))
+            hidden *= wide if activation == "linear" else getattr(nn, activation)(wide)
+        hidden = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,))(
+            hidden, deterministic=not site.train
+        )
+        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
+        return project("wo", hidden, c.emb_dim, ("mlp", "embed"))
+
+
+class Layer(nn.Module):
+    """Self-attention, in the decoder cross-attention, MLP; each x + sublayer(norm(x))."""
+
+    config: T5Config
+    method: Method
+    stack: str
+    train: bool
+
+    @nn.compact
+    def __call__(self, carry, tuned, layer, cache, context: _Context):
+        c, m, (x, side) = self.config, self.method, carry
+        decoder = self.stack == "decoder"
+        rng = self.make_rng("dropout") if self.train else None
+        site = Site(self.stack, layer=layer, train=self.train, rng=rng)
+        cache = {} if cache is None else dict(cache)
+
+        def attend(part, name):
+            module = Attention(c, m, name=name)
+
+            def f(x):
+                y, cache[part] = module(x, tuned, site._replace(part=part), context, cache.get(part))
+                return y
+
+            return f
+
+        def mlp(x):
+            return MLP(c, m, name="mlp")(x, tuned, site._replace(part="mlp"))
+
+        if decoder:
+            blocks = [
+                ("self", "pre_self_attention_layer_norm", attend("self", "self_attention")),
+                ("cross", "pre_cross_attention_layer_norm", attend("cross", "encoder_decoder_attention")),
+            ]
+        else:
+            blocks = [("self", "pre_attention_layer_norm", attend("self", "attention"))]
+        blocks.append(("mlp", "pre_mlp_layer_norm", mlp))
+
+        for part, norm, f in blocks:
+            # [B,T,D]
+            y = m.sublayer(tuned, site._replace(part=part), f, Norm(name=norm)(x))
+            y = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,))(y, deterministic=not self.train)
+            x = nn.with_logical_constraint(x + y, ("batch", "length", "embed"))
+        side = m.side(tuned, site._replace(part="layer"), x, side)
+        # keys and values leave the layer only when a cache is being filled
+        return (x, side), (cache if context.step is not None else None)
+
+
+def _layers(config: T5Config, method: Method, stack: str, train: bool):
+    """The layers of one stack as one scanned module: parameters stacked on axis 0."""
+    length = config.num_decoder_layers if stack == "decoder" else config.num_encoder_layers
+    layer = Layer
+    if config.remat_policy != "none":
+        policies = {"full": None, "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+        layer = nn.remat(Layer, prevent_cse=False, policy=policies[config.remat_policy])
+    scanned = nn.scan(
+        layer,
+        length=length,
+        unroll=config.scan_unroll or length,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(0, 0, 0, nn.broadcast),
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+    return scanned(config, method, stack, train, name="layers"), jnp.arange(length)
+
+
+class Encoder(nn.Module):
+    """Embedded tokens -> states; full attention inside each segment."""
+
+    config: T5Config
+    method: Method
+
+    @nn.compact
+    def __call__(self, tuned: Tree, stream: Stream, train: bool) -> Encoded:
+        c, m = self.config, self.method
+        site = Site("encoder", train=train, rng=self.make_rng("dropout") if train else None)
+        dropout = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not train)
+        # [B,T,D] -> [B,P+T,D] where the method joins a prompt
+        stream = m.embed(tuned["shared"], site, stream)
+        segments, positions = stream.segment_ids, stream.positions
+        bias = RelativePositions(c.num_heads, True, name="relpos_bias")(positions, positions)
+        # [B,T,T]
+        visible = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
+        x = dropout(stream.x)
+        side = m.side_start(tuned["shared"], site, x, None)
+        layers, index = _layers(c, m, "encoder", train)
+        (x, side), _ = layers((x, side), tuned["encoder"], index, None, _Context(bias, visible))
+        return Encoded(dropout(Norm(name="encoder_norm")(x)), segments, side)
+
+
+class Decoder(nn.Module):
+    """Embedded targets and encoder states -> logits [B,U,V] float32, and the cache when decoding."""
+
+    config: T5Config
+    method: Method
+
+    @nn.compact
+    def __call__(self, tuned: Tree, stream: Stream, encoded: Encoded, train: bool, embedding, cache, step):
+        c, m = self.config, self.method
+        site = Site("decoder", train=train, rng=self.make_rng("dropout") if train else None)
+        dropout = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not train)
+        stream = m.embed(tuned["shared"], site, stream)
+        segments, positions = stream.segment_ids, stream.positions
+        key_positions, same = positions, segments[:, :, None] == segments[:, None, :]
+        if cache is not None:
+            # the keys are the cache's slots 0..S-1, one segment
+            key_positions = jnp.arange(cache["self"][0].shape[2])[None]
+            same = jnp.ones((1, 1, 1), bool)
+        bias = RelativePositions(c.num_heads, False, name="relpos_bias")(positions, key_positions)
+        # [B|1,U,S]: inside a segment the order of positions is the order of tokens
+        visible = same & (key_positions[:, None, :] <= positions[:, :, None])
+        memory_segments = encoded.segment_ids[:, None, :]
+        memory_visible = (segments[:, :, None] == memory_segments) & (memory_segments > 0)
+        context = _Context(bias, visible, encoded.x, memory_visible, step)
+        x = dropout(stream.x)
+        side = m.side_start(tuned["shared"], site, x, encoded.side)
+        layers, index = _layers(c, m, "decoder", train)
+        (x, side), cache = layers((x, side), tuned["decoder"], index, cache, context)
+        x = dropout(Norm(name="decoder_norm")(x))
+        x = m.head(tuned["shared"], site, x, side).astype(jnp.float32)
+        if c.logits_via_embedding:
+            # T5 1.0: tied to the embedding [V,D], scaled by 1/sqrt(D)
+            return x @ embedding.T / np.sqrt(c.emb_dim), cache
+        logits = Kernel(
+            c.vocab_size, ("embed", "vocab"), distribution="truncated_normal", name="logits_dense"
+        )
+        return logits(x), cache
+
+
+class Embed(nn.Module):
+    """The token embedding [V,D], shared by both stacks."""
+
+    config: T5Config
+
+    def setup(self):
+        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def __call__(self, tokens):
+        # [B,T] -> [B,T,D]
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+
+
+class T5(nn.Module):
+    """The encoder-decoder. `tuned` is a method's exported tree ({} parts for the plain T5).
+
+    `apply({"params": theta}, tuned, batch, train=...)` with rngs={"dropout": key} while training.
+    """
+
+    config: T5Config
+    method: Method = Method()
+
+    def setup(self):
+        self.token_embedder = Embed(self.config)
+        self.encoder = Encoder(self.config, self.method)
+        self.decoder = Decoder(self.config, self.method)
+
+    def __call__(self, tuned: Tree, batch: dict[str, jax.Array], train: bool = False) -> jax.Array:
+        """Teacher forcing: a batch under seqio's EncDecFeatureConverter names -> logits [B,U,V]."""
+        return self.decode(tuned, self.encode(tuned, batch, train), batch, train)
+
+    def encode(self, tuned: Tree, batch: dict[str, jax.Array], train: bool = False) -> Encoded:
+        """encoder_input_tokens [B,T] int32, 0 = padding (and, where packed, encoder_segment_ids and
+        encoder_positions [B,T], prompt_ids [B,G]) -> states."""
+        tokens = batch["encoder_input_tokens"]
+        segments = batch.get("encoder_segment_ids", (tokens > 0).astype(jnp.int32))
+        positions = batch.get("encoder_positions", jnp.arange(tokens.shape[1])[None])
+        stream = Stream(self.token_embedder(tokens), segments, positions, batch.get("prompt_ids"))
+        return self.encoder(tuned, stream, train)
+
+    def decode(self, tuned: Tree, encoded: Encoded, batch: dict[str, jax.Array], train: bool = False):
+        """decoder_input_tokens [B,U] (and, where packed, decoder_segment_ids and decoder_positions)
+        over encoder states -> logits [B,U,V]."""
+        tokens = batch["decoder_input_tokens"]
+        segments = batch.get("decoder_segment_ids", jnp.ones_like(tokens))
+        positions = batch.get("decoder_positions", jnp.arange(tokens.shape[1])[None])
+        stream = Stream(self.token_embedder(tokens), segments, positions)
+        return self._decode(tuned, stream, encoded, train)[0]
+
+    def decode_step(self, tuned: Tree, encoded: Encoded, tokens: jax.Array, cache: Tree, step: jax.Array):
+        """One token a sequence: tokens [B,1] at `step` -> (logits [B,1,V], cache).
+
+        `cache` is `empty_cache` at the first step, then what the step before returned: from the
+        second step on the keys and values of cross-attention come from it.
+        """
+        segments = jnp.ones_like(tokens)
+        stream = Stream(self.token_embedder(tokens), segments, jnp.reshape(step, (1, 1)))
+        return self._decode(tuned, stream, encoded, False, cache, step)
+
+    def _decode(self, tuned, stream, encoded, train, cache=None, step=None):
+        embedding = self.token_embedder.embedding
+        return self.decoder(tuned, stream, encoded, train, embedding, cache, step)
+
+
+def matrices(config: T5Config, stack: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """(part, name) of every weight matrix in one layer of a stack -> its (in, out) widths."""
+    d, joined, f = config.emb_dim, config.num_heads * config.head_dim, config.mlp_dim
+    attention = {"query": (d, joined), "key": (d, joined), "value": (d, joined), "out": (joined, d)}
+    parts = ("self", "cross") if stack == "decoder" else ("self",)
+    gates = len(config.mlp_activations)
+    mlp = {"wi" if gates == 1 else f"wi_{i}": (d, f) for i in range(gates)} | {"wo": (f, d)}
+    return {(part, name): size for part in parts for name, size in attention.items()} | {
+        ("mlp", name): size for name, size in mlp.items()
+    }
+
+
+def empty_cache(config: T5Config, batch: int, length: int) -> Tree:
+    """Self-attention keys and values of `length` tokens, [L,B,S,H,K] zeros in the activations' dtype."""
+    shape = (config.num_decoder_layers, batch, length, config.num_heads, config.head_dim)
+    return {"self": (jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))}
+
+
+EMPTY: dict[str, dict] = {"shared": {}, "encoder": {}, "decoder": {}}  # `tuned` of the plain T5
+
+
+def _boxed(config: T5Config):
+    batch = {k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")}
+    return jax.eval_shape(lambda: T5(config).init(jax.random.key(0), EMPTY, batch))["params"]
+
+
+def abstract_params(config: T5Config) -> Tree:
+    """θ's shapes and dtypes, nothing allocated."""
+    return nn.unbox(_boxed(config))
+
+
+def logical_axes(config: T5Config) -> Tree:
+    """θ's logical axis names, a PartitionSpec a leaf (T5X's: vocab, embed, joined_kv, mlp, …)."""
+    return nn.get_partition_spec(_boxed(config))
+
+
+def init_params(rng: jax.Array, config: T5Config) -> Tree:
+    """θ at T5X's random start, for pre-training."""
+    batch = {k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")}
+    return nn.unbox(T5(config).init(rng, EMPTY, batch)["params"])

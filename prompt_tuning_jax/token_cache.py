@@ -1,0 +1,90 @@
+"""Texts to token ids, once: the ids are kept on disk, named after the texts and the vocabulary."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from prompt_tuning_jax import cache
+from prompt_tuning_jax.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """Rows of token ids of different lengths.
+
+    Attributes:
+      values: the rows one after the other, int32 [total].
+      offsets: where each row starts, and the last one ends, int64 [rows + 1].
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]]) -> "Ragged":
+        """Of rows of ids."""
+        arrays = [np.asarray(row, np.int32) for row in rows]
+        offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
+        return cls(np.concatenate([np.zeros(0, np.int32), *arrays]), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def first(self, count: int) -> "Ragged":
+        """The first `count` rows, or all where there are fewer."""
+        offsets = self.offsets[: count + 1]
+        return Ragged(self.values[: offsets[-1]], offsets)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens in each row, int64 [rows]."""
+        return np.diff(self.offsets)
+
+
+def encode(
+    texts: Sequence[str], vocabulary: Vocabulary, cache_dir: str | os.PathLike | None = None
+) -> Ragged:
+    """Token ids of texts, without EOS, from the cache if they are there.
+
+    Args:
+      texts: one a row.
+      vocabulary: its content is part of what the cache goes by, as the texts' is.
+      cache_dir: None for the default (`cache.folder`).
+    """
+    digest = hashlib.sha256(f"{vocabulary.digest} {vocabulary.extra_ids}\n".encode())
+    digest.update(json.dumps(list(texts)).encode())
+    path = cache.folder(cache_dir) / "tokens" / f"{digest.hexdigest()[:32]}.npz"
+    tokens = _load(path, len(texts))
+    if tokens is None:
+        tokens = Ragged.of(map(vocabulary.encode, texts))
+        content = io.BytesIO()
+        np.savez(content, values=tokens.values, offsets=tokens.offsets)
+        try:
+            cache.write(path, content.getvalue())
+        except OSError as error:
+            # Only speed is lost.
+            logging.getLogger(__name__).warning("token cache not written: %s", error)
+    return tokens
+
+
+def _load(path: pathlib.Path, rows: int) -> Ragged | None:
+    """What the cache holds, or None where it holds nothing sound."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            tokens = Ragged(arrays["values"], arrays["offsets"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None
+    sound = len(tokens) == rows and tokens.offsets[-1] == len(tokens.values)
+    return tokens if sound else None

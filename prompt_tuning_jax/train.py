@@ -1,0 +1,308 @@
+"""The job: tune a method's parameters on a task, the T5 frozen.
+
+    python -m prompt_tuning_jax.train --gin_file=models/t5_1_1_base_prompt.gin \
+        --gin_file=runs/prompt_finetune.gin --gin.MODEL_DIR=… --gin.MIXTURE_OR_TASK_NAME=… …
+"""
+
+if __name__ == "__main__":  # flags are answered before jax is imported
+    from prompt_tuning_jax.launch import main
+
+    raise SystemExit(main("train"))
+
+import functools
+import logging
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from prompt_tuning_jax import artifacts, backbones, data, run_dir, sharding, t5, tasks
+from prompt_tuning_jax.checkpoints import Checkpoints
+from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.evaluate import Evaluation
+from prompt_tuning_jax.losses import Loss
+from prompt_tuning_jax.method import Method
+from prompt_tuning_jax.optimizers import Adafactor
+from prompt_tuning_jax.progress import Progress
+
+
+def train(
+    *,
+    model_dir: str,
+    config: t5.T5Config,
+    method: Method,
+    mixture_or_task_name: Any,
+    task_feature_lengths: dict[str, int],
+    train_steps: int,
+    initial_checkpoint_path: str | None,
+    vocabulary_file: str | None = None,
+    extra_ids: int = 100,
+    mixture_or_task_module: str | None = None,
+    data_dir: str | None = None,
+    eval_tasks: Sequence[Any] | None = None,
+    eval_split: str = "validation",
+    eval_period: int = 1000,
+    eval_batch_size: int | None = None,
+    eval_examples: int | None = None,
+    decoder: Any = Greedy(),
+    initial_artifact: str | None = None,
+    optimizer: Any = Adafactor(),
+    loss: Loss = Loss(),
+    batch_size: int = 32,
+    num_microbatches: int = 1,
+    k_shot: int | None = None,
+    max_encoder_length: int = 2048,
+    checkpoint_period: int = 1000,
+    keep: int = 1,
+    early_stopping: int | None = None,
+    random_seed: int = 0,
+    mesh: dict[str, int] | None = None,
+    log_period: int = 10,
+) -> dict[str, Any]:
+    """Tunes, evaluates and leaves an artifact of the best step in MODEL_DIR/artifact.
+
+    mixture_or_task_name: a task's name, a task, or {task: rate}; eval_tasks: the tasks to evaluate
+    (None: those trained on), the first of which chooses the best step. Steps count from 0 and a
+    run that is started again in its MODEL_DIR goes on where it was. Returns {"step",
+    "best": {"step", "metric"}, "artifact"}. Raises UserError for what a user can mend.
+    """
+    if train_steps < 1 or eval_period < 1 or checkpoint_period < 1:
+        raise UserError("TRAIN_STEPS, EVAL_PERIOD and CHECKPOINT_PERIOD are positive")
+    identity = {
+        "config": config.architecture() | {"dropout_rate": config.dropout_rate, "dtype": config.dtype},
+        "method": method,
+        "backbone": initial_checkpoint_path,
+        "artifact": initial_artifact,
+        "task": mixture_or_task_name,
+        "lengths": task_feature_lengths,
+        "optimizer": optimizer,
+        "loss": loss,
+        "batch_size": batch_size,
+        "num_microbatches": num_microbatches,
+        "k_shot": k_shot,
+        "random_seed": random_seed,
+        "eval_tasks": eval_tasks,
+        "eval_split": eval_split,
+        "decoder": decoder,
+    }
+    run = run_dir.RunDir(model_dir, identity)
+
+    # ---- devices ---------------------------------------------------------------------------
+    devices = sharding.make_mesh(**(mesh or {}))
+    sharding.check_batch(devices, batch_size, num_microbatches)
+    places = sharding.theta_shardings(devices, config)
+
+    # ---- data ------------------------------------------------------------------------------
+    vocabulary = backbones.vocabulary(initial_checkpoint_path, vocabulary_file, extra_ids)
+    if vocabulary.vocab_size > config.vocab_size:
+        raise UserError(f"the vocabulary has {vocabulary.vocab_size} ids, the model {config.vocab_size}")
+    trained_on = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
+    tokenise = functools.partial(
+        data.tokenise, vocabulary=vocabulary, lengths=task_feature_lengths, data_dir=data_dir
+    )
+    batches = data.TrainingBatches(
+        [(tokenise(task, "train"), rate) for task, rate in trained_on],
+        batch_size=batch_size,
+        seed=random_seed,
+        k_shot=k_shot,
+    )
+    if eval_tasks is None:
+        evaluated = [task for task, _ in trained_on]
+    else:
+        evaluated = [tasks.resolve(given, mixture_or_task_module) for given in eval_tasks]
+    evaluations = [
+        Evaluation(
+            tokenise(task, eval_split),
+            batch_size=eval_batch_size or batch_size,
+            mesh=devices,
+            decoder=decoder,
+            loss=loss,
+            examples=eval_examples,
+        )
+        for task in evaluated
+    ]
+
+    # ---- model: θ, the part of it that stays frozen, and what is tuned -------------------------
+    model = t5.T5(config, method)
+    rows = _encoder_rows(model, method, batches.batch(0))
+    if rows > max_encoder_length:
+        raise UserError(
+            f"prompt and inputs are {rows} rows, MAX_ENCODER_LENGTH is {max_encoder_length}: "
+            "shorten PROMPT_LENGTH or TASK_FEATURE_LENGTHS['inputs']"
+        )
+    words = list(dict.fromkeys(word for task, _ in trained_on for word in task.label_words))
+    start = method.read(vocabulary, words)
+    seed = jax.random.key(random_seed)
+    if initial_checkpoint_path is None:
+        logging.warning("INITIAL_CHECKPOINT_PATH is None: the model starts from random values")
+        theta = jax.jit(t5.init_params, static_argnums=1, out_shardings=places)(seed, config)
+        mark = backbones.fingerprint(theta)
+    else:
+        backbone = backbones.read(initial_checkpoint_path, config, places)
+        theta, mark = backbone.theta, backbone.fingerprint
+    frozen, taken = method.split(theta)
+    abstract = method.abstract(config, theta)
+    axes = method.axes(config, abstract)
+    tuned_places = sharding.tuned_shardings(devices, axes, abstract)
+    if initial_artifact is not None:
+        artifact = artifacts.read(initial_artifact)
+        artifacts.check_backbone(artifact, mark, config)
+        tuned = artifacts.fit(artifact, abstract)
+    else:
+        init = jax.jit(functools.partial(method.init, config=config))
+        tuned = init(jax.random.fold_in(seed, 1), theta=theta, start=start) | {"theta": taken}
+    tuned = jax.device_put(tuned, tuned_places)
+    del theta, taken
+    tx = optimizer.build(axes)
+    state = {
+        "tuned": tuned,
+        "opt_state": jax.jit(tx.init)(tuned),
+        "step": jnp.int32(0),
+        # the best evaluation so far, and how many have passed since
+        "best": {"step": jnp.int32(0), "metric": jnp.float32(-math.inf), "since": jnp.int32(0)},
+    }
+    state = jax.device_put(
+        state,
+        jax.tree.map(lambda _: sharding.replicated(devices), state) | {"tuned": tuned_places},
+    )
+
+    # ---- restore, and only now write into MODEL_DIR ------------------------------------------
+    run.open()
+    checkpoints = Checkpoints(run.path, keep)
+    if checkpoints.latest() is not None:
+        state = checkpoints.restore(state)
+        logging.warning("%s: going on from step %d", model_dir, int(state["step"]))
+    writer = run.metrics(int(state["step"]))
+
+    # ---- one step ----------------------------------------------------------------------------
+    step_fn = jax.jit(
+        functools.partial(
+            update, model=model, method=method, tx=tx, loss=loss, microbatches=num_microbatches
+        ),
+        donate_argnums=0,
+    )
+
+    # ---- the loop ----------------------------------------------------------------------------
+    def facts(step: int, metrics: dict[str, Any]) -> dict[str, Any]:
+        where = {
+            "path": initial_checkpoint_path,
+            "fingerprint": mark,
+            "config": config.architecture(),
+            "vocabulary_file": vocabulary_file,
+            "extra_ids": extra_ids,
+        }
+        names = [task.name for task, _ in trained_on]
+        lengths = dict(task_feature_lengths)
+        return {"backbone": where, "tasks": names, "lengths": lengths, "step": step, "metrics": metrics}
+
+    step = int(state["step"])
+    with sharding.use(devices), Progress("train", train_steps, start=step) as progress:
+        while step < train_steps:
+            if early_stopping is not None and int(state["best"]["since"]) >= early_stopping:
+                progress.note(f"no better evaluation in {early_stopping}: stopped at step {step}")
+                break
+            batch = sharding.put_batch(devices, batches.batch(step))
+            state, report = step_fn(state, frozen, batch, jax.random.fold_in(seed, step + 2))
+            step += 1
+            last = step == train_steps
+            if step % log_period == 0 or last:
+                values = {name: float(value) for name, value in report.items()}
+                writer.write("train", step, values)
+                progress.update(step - progress.done, f"loss {values['loss']:.4f}")
+            improved = False
+            if evaluations and (step % eval_period == 0 or last):
+                now = (
+                    t5.T5(config, method.exported()),
+                    method.join(frozen, state["tuned"]),
+                    method.export(state["tuned"]),
+                    run.path / "predictions" / str(step),
+                )
+                scores = [evaluation.run(*now) for evaluation in evaluations]
+                for evaluation, metrics in zip(evaluations, scores, strict=True):
+                    writer.write(f"eval/{evaluation.task.name}", step, metrics)
+                    progress.note(f"step {step}: {evaluation.task.name} {_line(metrics)}")
+                metric = data.selection(evaluations[0].task, scores[0])
+                improved = metric > float(state["best"]["metric"])
+                best = (step, metric, 0) if improved else None
+                state["best"] = _best(state["best"], best)
+                if improved:
+                    artifacts.save_artifact(run.path / "artifact", method, state["tuned"], facts(step, scores[0]))
+            if step % checkpoint_period == 0 or last or improved:
+                checkpoints.save(state)
+    if not evaluations:
+        artifacts.save_artifact(run.path / "artifact", method, state["tuned"], facts(step, {}))
+    checkpoints.close()
+    writer.close()
+    best = {"step": int(state["best"]["step"]), "metric": float(state["best"]["metric"])}
+    return {"step": step, "best": best, "artifact": str(run.path / "artifact")}
+
+
+def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches):
+    """One step: gradients of `tuned` alone -> optax -> (new state, report).
+
+    batch: seqio's EncDecFeatureConverter names, [B,T] and [B,U]; the batch is cut into
+    `microbatches` of consecutive rows whose gradients are added.
+    """
+
+    def objective(tuned, part, rng):
+        theta = method.join(frozen, tuned)
+        logits = model.apply(
+            {"params": theta}, method.export(tuned), part, True, rngs={"dropout": rng}
+        )
+        per_token, _ = loss.tokens(logits, part["decoder_target_tokens"])
+        return (per_token * part["loss_weights"]).sum(), loss.sums(logits, part)
+
+    batch = batch | {"loss_weights": loss.weights(batch)}
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    tuned = state["tuned"]
+    if microbatches == 1:
+        (value, sums), grads = gradient(tuned, batch, rng)
+    else:
+
+        def accumulate(total, part):
+            index, rows = part
+            return jax.tree.map(jnp.add, total, gradient(tuned, rows, jax.random.fold_in(rng, index))), None
+
+        # [B,…] -> [microbatches,B/microbatches,…]
+        parts = jax.tree.map(lambda a: a.reshape(microbatches, -1, *a.shape[1:]), batch)
+        like = jax.eval_shape(gradient, tuned, jax.tree.map(lambda a: a[0], parts), rng)
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+        ((value, sums), grads), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
+    updates, opt_state = tx.update(grads, state["opt_state"], tuned)
+    moved = method.constrain(jax.tree.map(lambda p, u: (p + u).astype(p.dtype), tuned, updates))
+    tokens = jnp.maximum(sums.tokens, 1)
+    report = {
+        "objective": value,
+        "loss": sums.loss / tokens,
+        "z_loss": sums.z_loss / tokens,
+        "accuracy": 100 * sums.correct / tokens,
+        "gradient_norm": jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads))),
+        "target_tokens": sums.tokens,
+    }
+    return state | {"tuned": moved, "opt_state": opt_state, "step": state["step"] + 1}, report
+
+
+def _best(old, new):
+    """(step, metric, since) of a better evaluation, or None: one more has passed."""
+    if new is None:
+        return old | {"since": old["since"] + 1}
+    return {
+        name: jax.device_put(jnp.asarray(value, old[name].dtype), old[name].sharding)
+        for name, value in zip(("step", "metric", "since"), new, strict=True)
+    }
+
+
+def _encoder_rows(model, method, batch) -> int:
+    """How many rows the encoder sees for this batch: the inputs and what the method puts in front."""
+    theta = t5.abstract_params(model.config)
+    tuned = jax.eval_shape(method.export, method.abstract(model.config, theta))
+    encode = functools.partial(model.apply, method="encode")
+    return jax.eval_shape(lambda p, t: encode({"params": p}, t, batch), theta, tuned).x.shape[1]
+
+
+def _line(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

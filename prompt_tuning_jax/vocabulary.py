@@ -1,0 +1,103 @@
+"""T5's vocabulary: SentencePiece pieces with sentinels on top. No TensorFlow."""
+
+import hashlib
+import pathlib
+from collections.abc import Iterable
+
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+
+from prompt_tuning_jax.errors import UserError
+
+# protobuf makes the class as the module is imported, which mypy does not see.
+_Model = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
+
+
+class Vocabulary:
+    """Text <-> token ids, the same ids as `seqio.SentencePieceVocabulary(model_file, extra_ids)`.
+
+    Two vocabularies are equal when their model files' content and their sentinels are.
+
+    Attributes:
+      model_file: the SentencePiece model.
+      extra_ids: number of sentinels after the pieces; `<extra_id_0>` is the last id.
+      pieces: number of pieces without the sentinels.
+      vocab_size: number of ids, `pieces + extra_ids`.
+      digest: SHA-256 of the model file, in hex.
+    """
+
+    pad_id = 0
+    eos_id = 1
+    unk_id = 2
+
+    def __init__(self, model_file: str, extra_ids: int = 100):
+        """Reads the model.
+
+        Raises:
+          UserError: the file is missing, or no SentencePiece model with T5's special ids.
+        """
+        self.model_file = str(model_file)
+        self.extra_ids = extra_ids
+        try:
+            content = pathlib.Path(model_file).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"vocabulary {model_file}: {error.strerror}; name a SentencePiece model file"
+            ) from error
+        self.digest = hashlib.sha256(content).hexdigest()
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(_with_sentinels(content, extra_ids))
+        # The proto parser's errors share no base class.
+        except Exception as error:
+            raise UserError(f"vocabulary {model_file}: no SentencePiece model") from error
+        self.vocab_size = self._processor.GetPieceSize()
+        self.pieces = self.vocab_size - extra_ids
+        found = (self._processor.pad_id(), self._processor.eos_id(), self._processor.unk_id())
+        if found != (self.pad_id, self.eos_id, self.unk_id):
+            raise UserError(
+                f"vocabulary {model_file}: pad, eos, unk are {found}, T5 needs (0, 1, 2); train it "
+                "with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[str, int]:
+        return self.digest, self.extra_ids
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without EOS."""
+        return self._processor.EncodeAsIds(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids up to the first EOS; ids beyond the vocabulary read as unknown."""
+        known = []
+        for token in ids:
+            if token == self.eos_id:
+                break
+            known.append(int(token) if token < self.vocab_size else self.unk_id)
+        return self._processor.DecodeIds(known)
+
+    def sentinel(self, index: int) -> int:
+        """The id of `<extra_id_{index}>`: T5 counts sentinels down from the last id."""
+        if not 0 <= index < self.extra_ids:
+            raise UserError(f"no sentinel {index}: the vocabulary has {self.extra_ids} extra ids")
+        return self.vocab_size - 1 - index
+
+    def piece(self, token: int) -> str:
+        """The piece as SentencePiece writes it, "▁" for a space before it."""
+        return self._processor.IdToPiece(int(token))
+
+
+def _with_sentinels(content: bytes, extra_ids: int) -> bytes:
+    model = _Model.FromString(content)
+    for index in reversed(range(extra_ids)):
+        # As seqio spells them: a sentinel is read from text only at a word's start.
+        piece = f"▁<extra_id_{index}>"
+        model.pieces.add(piece=piece, score=0.0, type=_Model.SentencePiece.USER_DEFINED)
+    return model.SerializeToString()

@@ -1,0 +1,139 @@
+"""The pre-training corpus: short documents in which the micro-world's skills occur in many forms.
+
+A document is about what somebody thinks of something, or states facts, asks about them and answers.
+Where the question stands, how it is led in and which words answer it vary freely, so that there is a
+direction in the model for "the answer comes now" that no single wording owns. The formats of the
+downstream tasks (`questions.py`) do not occur.
+"""
+
+import random
+from collections.abc import Iterator
+
+from prompt_tuning_jax.tasks.demo import facts, words
+from prompt_tuning_jax.tasks.demo.opinions import opinion
+
+# Pairs that say of a text that it praises, or that it blames.
+_TONES = (
+    ("positive", "negative"),
+    ("good", "bad"),
+    ("happy", "sad"),
+    ("pleased", "upset"),
+    ("praise", "blame"),
+    ("five stars", "one star"),
+    ("thumbs up", "thumbs down"),
+    ("joy", "anger"),
+)
+_TONE_AFTER = (
+    "{text} verdict: {tone}",
+    "{text} in one word: {tone}",
+    "{text} mood - {tone}",
+    "{text} so the tone is {tone}",
+    "{text} this sounds {tone}",
+    "{text} {either} or {other}? {tone}",
+    "{text} {tone}",
+    '"{text}" is that {either} or {other}? {tone}',
+)
+_TONE_BEFORE = (
+    "{either} or {other}? {text} {tone}",
+    "what is the tone? {text} {tone}",
+    "judge the words. {text} {tone}",
+    "say if it is {either} or {other}. {text} it is {tone}",
+    "how does it feel? {text} {tone}",
+    "a review by {who}: {text} {tone}",
+    "{who} wrote: {text} in short: {tone}",
+)
+# What people do after they have said it.
+_REACTIONS = (
+    ("{who} loved it", "{who} hated it"),
+    ("{who} enjoyed it", "{who} disliked it"),
+    ("{who} was happy", "{who} was sad"),
+    ("{who} smiled", "{who} frowned"),
+    ("{who} will come again", "{who} will never come again"),
+    ("so {who} told all friends to go", "so {who} told all friends to stay away"),
+    ("that was {good}", "that was {bad}"),
+)
+
+_ANSWERS = (
+    ("yes", "no"),
+    ("true", "false"),
+    ("right", "wrong"),
+    ("indeed", "not at all"),
+    ("yes, that is so", "no, that is not so"),
+)
+_QUESTION_AFTER = (
+    "{question} {answer}",
+    "q: {question} a: {answer}",
+    "ask: {question} reply: {answer}",
+    "tell me, {question} {answer}",
+    "{question} it is {answer}",
+    "{question} the answer is {answer}",
+    "- {question} - {answer}",
+    "{question} ({answer})",
+    "{who} asked: {question} {answer}",
+)
+_QUESTION_BEFORE = (
+    "{question} {text} {answer}",
+    "{question} we know this. {text} so: {answer}",
+    "find out: {question} {text} {answer}",
+    "read and answer. {question} {text} {answer}",
+    "{who} asked: {question} {text} the answer is {answer}",
+    "{text} {question} {answer}",
+    "the story: {text} the question: {question} {answer}",
+    "listen. {text} now, {question} {answer}",
+)
+
+
+def documents(rng: random.Random) -> Iterator[str]:
+    """Documents without end, of about 15 to 50 tokens in the project's vocabulary."""
+    while True:
+        kind = rng.random()
+        if kind < 0.25:
+            text = _judged(rng)
+        elif kind < 0.6:
+            text = _asked_once(rng)
+        else:
+            text = _asked_often(rng)
+        yield text + rng.choice((".", ""))
+
+
+def _judged(rng: random.Random) -> str:
+    positive = rng.random() < 0.5
+    text = opinion(rng, positive)
+    who = rng.choice(words.PEOPLE)
+    if rng.random() < 0.25:
+        good, bad = rng.choice(words.GOOD), rng.choice(words.BAD)
+        reaction = rng.choice(_REACTIONS)[0 if positive else 1]
+        return f"{text} {reaction.format(who=who, good=good, bad=bad)}"
+    tones = rng.choice(_TONES)
+    either, other = rng.sample(tones, 2)
+    return rng.choice(rng.choice((_TONE_AFTER, _TONE_BEFORE))).format(
+        text=text, tone=tones[0 if positive else 1], either=either, other=other, who=who
+    )
+
+
+def _question(rng: random.Random, passage: list[facts.Fact], answers: tuple[str, str]):
+    if rng.random() < 0.5:
+        return facts.ask_open(rng, passage)
+    truth = rng.random() < 0.5
+    return facts.ask_if(rng, passage, truth), answers[0 if truth else 1]
+
+
+def _asked_once(rng: random.Random) -> str:
+    passage = facts.contrast(rng, rng.choice((2, 3)))
+    question, answer = _question(rng, passage, rng.choice(_ANSWERS))
+    return rng.choice(_QUESTION_BEFORE).format(
+        text=facts.tell(rng, passage),
+        question=question,
+        answer=answer,
+        who=rng.choice(words.PEOPLE),
+    )
+
+
+def _asked_often(rng: random.Random) -> str:
+    passage = facts.contrast(rng, rng.choice((2, 3)))
+    text = facts.tell(rng, passage)
+    style, answers = rng.choice(_QUESTION_AFTER), rng.choice(_ANSWERS)
+    for _ in range(5 - len(passage)):
+        question, answer = _question(rng, passage, answers)
+        text += " " + style.format(question=question, answer=answer, who=rng.choice(words.PEOPLE))
+    return text

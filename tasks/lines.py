@@ -1,0 +1,137 @@
+"""Records out of text files: JSONL, TSV, CSV and `label text` lines, and where each was."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from prompt_tuning_jax.errors import UserError
+
+FORMATS = ("jsonl", "tsv", "csv", "label_text")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFile:
+    """A file of records.
+
+    Attributes:
+      path: the file, UTF-8 with or without a byte order mark.
+      format: "jsonl" (one JSON object a line), "tsv" (tabs alone separate, quotes are text, as in
+        GLUE), "csv" (quotes as spreadsheets write them), "label_text" (a word, a space, a text);
+        None to go by the file's extension.
+      fields: the columns' names where the file's first line does not give them.
+    """
+
+    path: str
+    format: str | None = None
+    fields: tuple[str, ...] | None = None
+
+    def records(self) -> Iterator[dict]:
+        """Yields each record in order, its fields and its place, "_at": "file:line".
+
+        Raises:
+          UserError: the file is missing or no UTF-8, or a line is not of the format.
+        """
+        parse = {
+            "jsonl": self._jsonl,
+            "tsv": self._tsv,
+            "csv": self._csv,
+            "label_text": self._label_text,
+        }[self.known_format()]
+        try:
+            # Only "\n" ends a line: a text may hold a lone "\r". csv wants to see them all.
+            with open(self.path, encoding="utf-8-sig", newline="\n") as file:
+                for line, record in parse(file):
+                    yield {**record, "_at": f"{self.path}:{line}"}
+        except OSError as error:
+            raise UserError(f"data file {self.path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"data file {self.path}: not UTF-8 text ({error.reason})") from error
+
+    def known_format(self) -> str:
+        """The format, by the extension where none is named.
+
+        Raises:
+          UserError: the format is none that there is, or the extension tells none.
+        """
+        format = self.format or {".json": "jsonl"}.get(
+            pathlib.Path(self.path).suffix, pathlib.Path(self.path).suffix.removeprefix(".")
+        )
+        if format not in FORMATS:
+            raise UserError(
+                f"data file {self.path}: unknown format '{format}'; there are {', '.join(FORMATS)}"
+            )
+        return format
+
+    def _jsonl(self, file: TextIO) -> Iterator[tuple[int, dict]]:
+        for line, text in _lines(file):
+            try:
+                record = json.loads(text)
+            except ValueError as error:
+                raise UserError(f"{self.path}:{line}: no JSON ({error})") from error
+            if not isinstance(record, dict):
+                raise UserError(f"{self.path}:{line}: no JSON object with fields, but {text[:40]}")
+            yield line, record
+
+    def _tsv(self, file: TextIO) -> Iterator[tuple[int, dict]]:
+        return self._columns((line, text.split("\t")) for line, text in _lines(file))
+
+    def _csv(self, file: TextIO) -> Iterator[tuple[int, dict]]:
+        return self._columns(self._csv_rows(file))
+
+    def _csv_rows(self, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader(file, strict=True)
+        try:
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise UserError(f"{self.path}:{reader.line_num}: no CSV ({error})") from error
+
+    def _columns(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, dict]]:
+        names: Iterable[str] = self.fields or next(rows, (0, []))[1]
+        names = tuple(names)
+        if len(set(names)) < len(names):
+            raise UserError(f"{self.path}: two columns of the same name in {', '.join(names)}")
+        for line, row in rows:
+            if len(row) > len(names):
+                raise UserError(
+                    f"{self.path}:{line}: {len(row)} columns, but {len(names)} names for them: "
+                    f"{', '.join(names)}"
+                )
+            # A short row lacks its last fields, as whoever needs them says.
+            yield line, dict(zip(names, row, strict=False))
+
+    def _label_text(self, file: TextIO) -> Iterator[tuple[int, dict]]:
+        names = self.fields or ("label", "text")
+        for line, text in _lines(file):
+            parts = text.split(" ", 1)
+            if len(parts) < 2:
+                raise UserError(f"{self.path}:{line}: no text after the label '{text[:40]}'")
+            yield line, dict(zip(names, parts, strict=True))
+
+
+def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
+    for number, text in enumerate(file, start=1):
+        text = text.rstrip("\r\n")
+        if text.strip():
+            yield number, text
+
+
+def text_of(record: dict, field: str, needed_by: str) -> str:
+    """A field's value as text.
+
+    Raises:
+      UserError: the record has no such field, or it is null or a list or object.
+    """
+    value = record.get(field)
+    if value is None:
+        known = ", ".join(name for name in record if name != "_at")
+        raise UserError(
+            f"{record['_at']}: no field '{field}', which {needed_by} needs; it has {known}"
+        )
+    if isinstance(value, list | dict):
+        raise UserError(f"{record['_at']}: field '{field}' is no text but {json.dumps(value):.40}")
+    return str(value)
