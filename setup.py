@@ -17,7 +17,7 @@ setup(
         "prompt_tuning_jax.gin_configs": "gin_configs",
     },
     package_data={
-        "prompt_tuning_jax": ["backbones/**/*"],
+        "prompt_tuning_jax": ["builtin/**/*"],
         "prompt_tuning_jax.gin_configs": ["**/*.gin"],
     },
 )

@@ -41,7 +41,9 @@ class Artifact:
     facts: dict[str, Any]
 
 
-def save_artifact(path: str | os.PathLike, method: Method, tuned: Tree, facts: dict[str, Any]) -> None:
+def save_artifact(
+    path: str | os.PathLike, method: Method, tuned: Tree, facts: dict[str, Any]
+) -> None:
     """Exports `tuned` and writes the folder whole or not at all.
 
     facts: "backbone" {"path", "fingerprint", "config"}, "task", "step", "metrics" and what else
@@ -51,7 +53,9 @@ def save_artifact(path: str | os.PathLike, method: Method, tuned: Tree, facts: d
     exported = jax.device_get(method.export(tuned))
     theta = exported.pop("theta", {})
     # "theta" is flat already: its paths keep their slashes behind one "theta/"
-    flat = traverse_util.flatten_dict(exported, sep="/") | {f"theta/{k}": v for k, v in theta.items()}
+    flat = traverse_util.flatten_dict(exported, sep="/") | {
+        f"theta/{k}": v for k, v in theta.items()
+    }
     tensors = save({k: np.ascontiguousarray(v) for k, v in flat.items()})
     facts = {
         "format": FORMAT,
@@ -150,7 +154,11 @@ def fit(artifact: Artifact, want: Tree) -> Tree:
         ("misshapen", [k for k in shapes if k in there and there[k].shape != shapes[k]]),
     ):
         if names:
-            sizes = f" ({there[names[0]].shape}, wanted {shapes[names[0]]})" if kind == "misshapen" else ""
+            sizes = (
+                f" ({there[names[0]].shape}, wanted {shapes[names[0]]})"
+                if kind == "misshapen"
+                else ""
+            )
             raise UserError(f"{artifact.path}: {kind} tensors: {', '.join(names)}{sizes}")
     paths, structure = jax.tree_util.tree_flatten_with_path(want)
     return structure.unflatten([there[_name(path)] for path, _ in paths])

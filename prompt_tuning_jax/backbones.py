@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
@@ -30,7 +29,7 @@ from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 SAMPLES = 64  # values of each parameter that go into a fingerprint
-PACKAGED = pathlib.Path(__file__).parent / "backbones"
+PACKAGED = pathlib.Path(__file__).parent / "builtin"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +44,13 @@ class Backbone:
 
 def folder(path: str) -> pathlib.Path:
     """Where a backbone lies on disk; UserError where it does not."""
-    where = PACKAGED / path.removeprefix("builtin://") if path.startswith("builtin://") else None
-    if where is not None and not where.is_dir():
-        names = sorted(f.name for f in PACKAGED.iterdir() if f.is_dir()) if PACKAGED.is_dir() else []
-        near = difflib.get_close_matches(where.name, names, 1)
-        raise UserError(f"{path}: no such built-in backbone{f', did you mean {near[0]}' if near else ''} {names}")
-    where = where or pathlib.Path(path)
+    name = path.removeprefix("builtin://")
+    if name != path:
+        names = sorted(f.name for f in PACKAGED.iterdir() if f.is_dir())
+        if name not in names:
+            raise UserError(f"{path}: there is no such built-in backbone, but {', '.join(names)}")
+        return PACKAGED / name
+    where = pathlib.Path(path)
     if not where.is_dir():
         raise UserError(f"{path}: no such backbone folder (INITIAL_CHECKPOINT_PATH)")
     if not (where / "backbone.json").is_file():
@@ -89,15 +89,13 @@ def fingerprint(theta: Any) -> str:
     """
     leaves = {}
     for path, leaf in traverse_util.flatten_dict(theta, sep="/").items():
-        shape = leaf.shape
-        picks = np.unravel_index(np.linspace(0, np.prod(shape[1:]) - 1, SAMPLES).astype(int), shape[1:])
-        if "/layers/" in path:
-            values = np.asarray(leaf[(slice(None), *picks)])
-            for i, row in enumerate(values):
-                leaves[path.replace("/layers/", f"/layers_{i}/")] = (shape[1:], row)
-        else:
-            picks = np.unravel_index(np.linspace(0, np.prod(shape) - 1, SAMPLES).astype(int), shape)
-            leaves[path] = (shape, np.asarray(leaf[picks]))
+        stacked = "/layers/" in path
+        shape = leaf.shape[1:] if stacked else leaf.shape
+        picks = np.unravel_index(np.linspace(0, np.prod(shape) - 1, SAMPLES).astype(int), shape)
+        # [L,SAMPLES] or [1,SAMPLES]
+        rows = np.asarray(leaf[(slice(None), *picks)] if stacked else leaf[picks][None])
+        for i, row in enumerate(rows):
+            leaves[path.replace("/layers/", f"/layers_{i}/")] = (shape, row)
     digest = hashlib.sha256()
     for path, (shape, values) in sorted(leaves.items()):
         digest.update(f"{path}{tuple(map(int, shape))}".encode())
@@ -121,7 +119,8 @@ def read(path: str, config: t5.T5Config, shardings: Any) -> Backbone:
     places = traverse_util.flatten_dict(shardings, sep="/")
     try:
         with safe_open(file, framework="np") as tensors:
-            _account(file, want, {k: tuple(tensors.get_slice(k).get_shape()) for k in tensors.keys()})
+            names = list(tensors.keys())
+            _account(file, want, {k: tuple(tensors.get_slice(k).get_shape()) for k in names})
             flat = {
                 name: jax.make_array_from_callback(
                     leaf.shape, places[name], lambda index, s=tensors.get_slice(name): s[index]
@@ -146,12 +145,14 @@ def _account(file, want: dict[str, Any], there: dict[str, tuple[int, ...]]) -> N
 
 
 def write(path: str, name: str, config: t5.T5Config, theta: Any, vocabulary: Vocabulary) -> None:
-    """θ as a backbone folder, float32; an existing one is replaced only once the new one is whole."""
+    """θ as a backbone folder, float32; an existing one is replaced once the new one is whole."""
     target = pathlib.Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     flat = traverse_util.flatten_dict(theta, sep="/")
-    save_file({k: np.asarray(v, np.float32) for k, v in flat.items()}, temporary / "params.safetensors")
+    save_file(
+        {k: np.asarray(v, np.float32) for k, v in flat.items()}, temporary / "params.safetensors"
+    )
     shutil.copyfile(vocabulary.model_file, temporary / "sentencepiece.model")
     facts = {
         "name": name,

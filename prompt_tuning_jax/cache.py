@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import tempfile
 
 
 def folder(given: str | os.PathLike | None = None) -> pathlib.Path:
@@ -19,6 +18,9 @@ def write(path: pathlib.Path, content: bytes) -> None:
       OSError: the folder cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        half.write_bytes(content)
+        os.replace(half, path)
+    finally:
+        half.unlink(missing_ok=True)

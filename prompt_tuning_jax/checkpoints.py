@@ -20,7 +20,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, enable_async_checkpointing=False
         )
-        self._manager = ocp.CheckpointManager((model_dir / "checkpoints").absolute(), options=options)
+        self._manager = ocp.CheckpointManager(
+            (model_dir / "checkpoints").absolute(), options=options
+        )
 
     def latest(self) -> int | None:
         """The newest step, None in a new run."""
@@ -40,7 +42,9 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except (ValueError, KeyError) as error:
             where = self._manager.directory / str(step)
-            raise UserError(f"{where}: not a checkpoint of this run ({str(error).splitlines()[0]})") from None
+            raise UserError(
+                f"{where}: not a checkpoint of this run ({str(error).splitlines()[0]})"
+            ) from None
 
     def close(self) -> None:
         """Waits for what is being written."""

@@ -35,6 +35,11 @@ INFER_FLAGS = {
     "input": "INPUT",
     "output": "OUTPUT",
 }
+CONVERT_FLAGS = {
+    "artifact": "ARTIFACT",
+    "backbone": "INITIAL_CHECKPOINT_PATH",
+    "output": "OUTPUT",
+}
 _GIN_FLAGS = ("gin_file", "gin_search_paths", "gin_bindings")
 # A path or a word that the user need not quote: letters first, or a path's usual beginning.
 _BARE = re.compile(r"[A-Za-z_./~][\w./~:+@=-]*")

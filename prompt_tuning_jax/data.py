@@ -117,8 +117,13 @@ def tokenise(
       cache_dir: where tokens are kept between runs, None for the default (`cache.folder`).
 
     Raises:
-      UserError: as `Task.examples`, or the task's tokens belong to another vocabulary.
+      UserError: as `Task.examples`, a length that leaves no room for a token and EOS, or the task's
+        tokens belong to another vocabulary.
     """
+    if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 2:
+        raise UserError(
+            f"TASK_FEATURE_LENGTHS {dict(lengths)}: give inputs and targets 2 tokens or more"
+        )
     if task.vocabulary_digest not in ("", vocabulary.digest):
         raise UserError(f"task {task.name} has another vocabulary than {vocabulary.model_file}")
     examples = task.examples(split, data_dir)
@@ -221,14 +226,15 @@ class TrainingBatches:
         task = token_set.task
         labels: dict[str, list[int]] = {}
         for index, example in enumerate(token_set.examples):
-            label = example["targets"] if task.label_words else "any"
+            label = example["targets"] if task.label_words else "any label"
             labels.setdefault(label, []).append(index)
         rng = np.random.default_rng([self._seed, _K_SHOT, number])
         chosen: list[int] = []
         for label, indices in sorted(labels.items()):
             if not 1 <= k_shot <= len(indices):
                 raise UserError(
-                    f"k_shot {k_shot}: task {task.name} has {len(indices)} examples of {label}"
+                    f"k_shot {k_shot}: task {task.name} allows 1 to {len(indices)}, the number of "
+                    f"its examples of '{label}'"
                 )
             chosen += rng.permutation(indices)[:k_shot].tolist()
         return np.sort(chosen)

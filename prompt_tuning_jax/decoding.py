@@ -126,11 +126,20 @@ class Beam:
             best, order = jax.lax.top_k(jnp.concatenate([best, closed], 1), k)
             finished = pick(jnp.concatenate([finished, candidates], 1), order)
             alive, order = jax.lax.top_k(jnp.where(ends, NEVER, score), k)
-            return alive, pick(candidates, order), pick(beam, order), pick(token, order), best, finished
+            return (
+                alive,
+                pick(candidates, order),
+                pick(beam, order),
+                pick(token, order),
+                best,
+                finished,
+            )
 
         def advance(i, tokens, cache, alive, out, best, finished):
             log_probs, cache = step(tokens.reshape(-1), cache, i)
-            alive, out, beam, tokens, best, finished = extend(i, log_probs, alive, out, best, finished)
+            alive, out, beam, tokens, best, finished = extend(
+                i, log_probs, alive, out, best, finished
+            )
             source = (jnp.arange(rows)[:, None] * k + beam).reshape(-1)
             cache = jax.tree.map(lambda a: jnp.take(a, source, axis=1), cache)
             return i + 1, tokens, cache, alive, out, best, finished
@@ -187,7 +196,9 @@ class Rank:
             logits = model.apply(
                 {"params": theta}, tuned, encoded, {"decoder_input_tokens": inputs}, method="decode"
             )
-            chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), label[None, :, None], -1)[..., 0]
+            chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), label[None, :, None], -1)[
+                ..., 0
+            ]
             real = label > 0
             total = jnp.where(real, chosen, 0).sum(1)
             return total / real.sum() if self.per_token else total

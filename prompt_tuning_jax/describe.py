@@ -1,6 +1,6 @@
 """What a run would train, hold and cost, before it is started: one JSON object, nothing allocated.
 
-    python -m prompt_tuning_jax.describe --gin_file=models/t5_1_1_xxl_prompt.gin
+python -m prompt_tuning_jax.describe --gin_file=models/t5_1_1_xxl_prompt.gin
 """
 
 if __name__ == "__main__":
@@ -50,11 +50,12 @@ def cost(config: t5.T5Config, method: Method, optimizer: Any = Adafactor()) -> d
 
 def describe() -> dict[str, Any]:
     """Prints the cost of the run that gin configures, as one JSON object."""
-    arguments = launch.bound_arguments(train.train)
-    missing = [name for name in ("config", "method") if name not in arguments]
+    given = launch.bound_arguments(train.train, ("config", "method", "optimizer"))
+    missing = [name for name in ("config", "method") if name not in given]
     if missing:
-        raise UserError(f"describe needs train.train.{missing[0]}: add a file of models/ or methods/")
-    given = {k: arguments[k] for k in ("config", "method", "optimizer") if k in arguments}
+        raise UserError(
+            f"describe needs train.train.{missing[0]}: add a file of models/ or methods/"
+        )
     facts = cost(**given)
     print(json.dumps(facts, indent=2))
     return facts

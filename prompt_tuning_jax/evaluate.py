@@ -1,6 +1,6 @@
 """Metrics of an artifact on a task: artifact + backbone + task -> metrics (0-100) and predictions.
 
-    python -m prompt_tuning_jax.evaluate --artifact=MODEL_DIR/artifact --task=super_glue_rte
+python -m prompt_tuning_jax.evaluate --artifact=MODEL_DIR/artifact --task=super_glue_rte
 """
 
 if __name__ == "__main__":

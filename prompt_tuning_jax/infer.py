@@ -1,6 +1,6 @@
 """Predictions for lines of text: artifact + backbone + text -> JSON lines.
 
-    python -m prompt_tuning_jax.infer --artifact=MODEL_DIR/artifact --input=texts.txt
+python -m prompt_tuning_jax.infer --artifact=MODEL_DIR/artifact --input=texts.txt
 """
 
 if __name__ == "__main__":
@@ -69,9 +69,14 @@ def infer(
                 seed=random_seed + count,
             )
             # opened late: a bad first line leaves an existing file as it is
-            sink = sink or (files.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout)
+            sink = sink or (
+                files.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
+            )
             for text, prediction in zip(chunk, predictions, strict=True):
-                sink.write(json.dumps({"inputs": text, "prediction": prediction}, ensure_ascii=False) + "\n")
+                sink.write(
+                    json.dumps({"inputs": text, "prediction": prediction}, ensure_ascii=False)
+                    + "\n"
+                )
             sink.flush()
             count += len(chunk)
     return count

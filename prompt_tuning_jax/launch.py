@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ COMMANDS = {
         "runs/infer.gin",
         command_line.INFER_FLAGS,
     ),
+    "convert": Command(
+        "Writes an artifact of model tuning as a backbone folder.",
+        "runs/convert.gin",
+        command_line.CONVERT_FLAGS,
+    ),
     "describe": Command(
         "Prints what a training run would train, hold and cost, as one JSON object.",
         describes="train",
@@ -60,7 +66,7 @@ def main(
 ) -> int:
     """Runs `package.command.command` as the command line `argv` configures it.
 
-    Returns the exit status: 0, 2 after bad input, 130 after an interrupt.
+    Returns the exit status: 0, 2 after bad input, 130 after an interrupt, 141 after a closed pipe.
     """
     try:
         return _run(command, sys.argv[1:] if argv is None else argv, package)
@@ -68,6 +74,9 @@ def main(
         return _complain(error)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         return _complain(error)
+    except BrokenPipeError:  # the reader of standard output has left: `infer … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -81,8 +90,8 @@ def operative_config() -> str:
 def bound_arguments(function: Callable, names: Container[str] | None = None) -> dict[str, Any]:
     """The keyword arguments that gin would pass to `function`: macros read, references called.
 
-    Only those in `names`, when given. Arguments that still wait for a value (`%gin.REQUIRED`, at
-    any depth) are left out.
+    Only those in `names`, when given: others are not built. Arguments that still wait for a value
+    (`%gin.REQUIRED`, at any depth) are left out.
     """
     bindings = gin.get_bindings(function, resolve_references=False)
     return {
@@ -117,24 +126,15 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     _parse(files, places, source, arguments.overrides)
     configured = _configurable(runs)
     if command.describes:
-        _describe(function, runs)
+        function()
     else:
         configured()
+    sys.stdout.flush()
     return 0
 
 
 def _function(package: str, name: str) -> Callable:
     return getattr(importlib.import_module(f"{package}.{name}"), name)
-
-
-def _describe(function: Callable, runs: Callable) -> None:
-    """Calls `function` with those bound arguments of `runs` that it names; builds no others."""
-    named = gin_checks.parameters(function)
-    arguments = bound_arguments(runs, named)
-    for argument, parameter in named.items():
-        if parameter.default is parameter.empty and argument not in arguments:
-            raise UserError(f"a value is missing: nothing sets {runs.__name__}'s {argument}")
-    function(**arguments)
 
 
 def _parse(files, places, source: gin_files.Source, overrides) -> None:

@@ -207,9 +207,7 @@ class Chain(Method):
             left = traverse_util.flatten_dict(left, sep="/")
             tree = {part: trees[str(i)] for part, trees in own.items()}
             results.append(call(m, tree | ({"theta": taken} if taken else {})))
-        out: Tree = {
-            part: {str(i): tree[part] for i, tree in enumerate(results)} for part in own
-        }
+        out: Tree = {part: {str(i): tree[part] for i, tree in enumerate(results)} for part in own}
         if "theta" in tuned:
             out["theta"] = {k: v for tree in results for k, v in tree.get("theta", {}).items()}
         return out

@@ -15,6 +15,7 @@ import optax
 
 from prompt_tuning_jax.errors import UserError
 
+FACTORS = ("constant", "linear_warmup", "rsqrt_decay", "rsqrt_normalized_decay", "linear_decay")
 STACKED = ("layers", "prompts")  # leading axes of independent parameters
 
 
@@ -33,10 +34,9 @@ class LearningRate:
     decay_steps: int = 0
 
     def __post_init__(self):
-        known = ("constant", *self._factors(jnp.zeros(())))
         for name in self._names():
-            if name not in known:
-                raise UserError(f"LearningRate.factors: {name!r} is none of {known}")
+            if name not in FACTORS:
+                raise UserError(f"LearningRate.factors: {name!r} is none of {', '.join(FACTORS)}")
         if "linear_decay" in self._names() and self.decay_steps <= self.warmup_steps:
             raise UserError("LearningRate.decay_steps: linear_decay needs more than warmup_steps")
 
@@ -50,7 +50,9 @@ class LearningRate:
             "linear_warmup": jnp.minimum(1.0, step / max(w, 1)),
             "rsqrt_decay": late**-0.5,
             "rsqrt_normalized_decay": (max(w, 1) / late) ** 0.5,
-            "linear_decay": jnp.clip((self.decay_steps - step) / max(self.decay_steps - w, 1), 0, 1),
+            "linear_decay": jnp.clip(
+                (self.decay_steps - step) / max(self.decay_steps - w, 1), 0, 1
+            ),
         }
 
     def __call__(self, step: jax.Array) -> jax.Array:

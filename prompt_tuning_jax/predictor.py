@@ -1,4 +1,4 @@
-"""A backbone and an artifact, loaded to make predictions: what evaluate, infer and notebooks use."""
+"""A backbone and an artifact loaded for predictions: what evaluate, infer and notebooks use."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ class Predictor:
             predictions += [self.vocabulary.decode(row.tolist()) for row in out[: len(real)]]
         return predictions
 
-    def decode(self, decoder, length: int, batch: dict[str, np.ndarray], rng, labels=None) -> np.ndarray:
+    def decode(
+        self, decoder, length: int, batch: dict[str, np.ndarray], rng, labels=None
+    ) -> np.ndarray:
         """One batch under seqio's names -> token ids [B,length]."""
         with sharding.use(self.mesh):
             on_devices = sharding.put_batch(self.mesh, batch)

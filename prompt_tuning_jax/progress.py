@@ -13,7 +13,9 @@ class Progress(contextlib.AbstractContextManager):
     """Counts `total` units. On a terminal a bar with rate and time left; else a line at most every
     `seconds`, to standard error either way. `note(text)` prints a line without breaking the bar."""
 
-    def __init__(self, title: str, total: int, start: int = 0, unit: str = "step", seconds: float = 10):
+    def __init__(
+        self, title: str, total: int, start: int = 0, unit: str = "step", seconds: float = 10
+    ):
         self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
         self.done, self.first, self.facts = start, start, ""
         self.began = self.said = time.monotonic()

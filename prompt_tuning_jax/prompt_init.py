@@ -86,7 +86,9 @@ class ClassLabels:
     def read(self, vocabulary, label_words):
         words = self.labels if self.labels is not None else tuple(label_words)
         if not words:
-            logging.warning("ClassLabels: the task has no label words, all rows are sampled vocabulary")
+            logging.warning(
+                "ClassLabels: the task has no label words, all rows are sampled vocabulary"
+            )
         pieces = [vocabulary.encode(word) for word in words]
         empty = [word for word, ids in zip(words, pieces, strict=True) if not ids]
         if empty:
@@ -153,5 +155,7 @@ class File:
     def rows(self, rng, length, embedding, read):
         want = (length, embedding.shape[1])
         if read["rows"].shape != want:
-            raise UserError(f"{self.path}: the prompt is {read['rows'].shape}, the run wants {want}")
+            raise UserError(
+                f"{self.path}: the prompt is {read['rows'].shape}, the run wants {want}"
+            )
         return read["rows"]

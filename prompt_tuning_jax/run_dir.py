@@ -1,10 +1,10 @@
 """A run's folder, MODEL_DIR: whose it is, its metrics, its configuration.
 
-    settings.json     the run's identity; a run of other settings is refused
-    config.gin        gin's operative configuration
-    metrics.jsonl     one line a report: {"kind": "train", "step": 10, "loss": …}
-    tensorboard/      the same for TensorBoard
-    checkpoints/  predictions/STEP/TASK.jsonl  artifact/
+settings.json     the run's identity; a run of other settings is refused
+config.gin        gin's operative configuration
+metrics.jsonl     one line a report: {"kind": "train", "step": 10, "loss": …}
+tensorboard/      the same for TensorBoard
+checkpoints/  predictions/STEP/TASK.jsonl  artifact/
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class RunDir:
                     "choose another MODEL_DIR, or the old settings to go on with it"
                 )
         elif (self.path / "checkpoints").exists():
-            raise UserError(f"{model_dir} holds checkpoints of something else: choose another MODEL_DIR")
+            raise UserError(
+                f"{model_dir} holds checkpoints of something else: choose another MODEL_DIR"
+            )
 
     def open(self) -> None:
         """Makes the folder and writes the run's identity and gin configuration."""

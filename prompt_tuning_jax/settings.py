@@ -29,7 +29,9 @@ def encode(value: Any) -> Any:
         return [encode(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise UserError(f"{value!r} cannot be written as JSON: settings are numbers, strings and dataclasses")
+    raise UserError(
+        f"{value!r} cannot be written as JSON: settings are numbers, strings and dataclasses"
+    )
 
 
 def decode(value: Any) -> Any:
@@ -45,7 +47,9 @@ def decode(value: Any) -> Any:
                 raise UserError(f"this version has no {value['class']}") from None
         module = sys.modules.get(module_name)
         if module is None:
-            raise UserError(f"{value['class']} is not ours: import {module_name} in a gin file first")
+            raise UserError(
+                f"{value['class']} is not ours: import {module_name} in a gin file first"
+            )
         cls = getattr(module, name, None)
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             raise UserError(f"{module_name} has no dataclass {name}")
@@ -59,7 +63,7 @@ def decode(value: Any) -> Any:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """"path: old -> new" for every value in which two encoded settings differ."""
+    """ "path: old -> new" for every value in which two encoded settings differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(k for k in new if k not in old)]
         return [

@@ -40,7 +40,9 @@ def make_mesh(data: int = -1, model: int = 1) -> Mesh:
     """
     count = len(jax.devices())
     if model < 1 or (data < 1 and data != -1):
-        raise UserError(f"MESH: data = {data}, model = {model}; axes are positive (data = -1: the rest)")
+        raise UserError(
+            f"MESH: data = {data}, model = {model}; axes are positive (data = -1: the rest)"
+        )
     if data == -1:
         data = count // model
     if data * model > count or data < 1 or (data * model != count and count % (data * model)):

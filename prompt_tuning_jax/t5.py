@@ -19,10 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from prompt_tuning_jax.method import Extra, Method, Site, Tree
-
-RELPOS_BUCKETS, RELPOS_MAX_DISTANCE = 32, 128
-MASKED = -1e10  # T5X's bias of a pair that may not attend
+from prompt_tuning_jax.attention import attention
+from prompt_tuning_jax.method import Method, Site, Tree
+from prompt_tuning_jax.relative_positions import RelativePositions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,53 +91,6 @@ class _Context:
     step: jax.Array | None = None  # decoding step: where in the cache this token goes
 
 
-def relative_position_bucket(distance: jax.Array, bidirectional: bool) -> jax.Array:
-    """Buckets of key position minus query position, int32 -> int32 in [0, 32).
-
-    T5's: half of the buckets for exact small distances, the others logarithmic up to 128; a
-    bidirectional stack has half of them for each direction. Taken from a table computed in numpy,
-    so that no compiler's logarithm moves a bucket's edge.
-    """
-    buckets = RELPOS_BUCKETS // 2 if bidirectional else RELPOS_BUCKETS
-    exact = buckets // 2
-    n = np.arange(RELPOS_MAX_DISTANCE + 1)
-    ratio = np.log(np.maximum(n, 1).astype(np.float32) / exact + np.finfo(np.float32).eps)
-    large = exact + (ratio / np.log(RELPOS_MAX_DISTANCE / exact) * (buckets - exact)).astype(int)
-    table = jnp.asarray(np.where(n < exact, n, np.minimum(large, buckets - 1)), jnp.int32)
-    if not bidirectional:
-        return table[jnp.clip(-distance, 0, RELPOS_MAX_DISTANCE)]
-    return table[jnp.minimum(jnp.abs(distance), RELPOS_MAX_DISTANCE)] + buckets * (distance > 0)
-
-
-def attention(q, k, v, bias=None, visible=None, extra: Extra = (), drop=lambda weights: weights):
-    """softmax(q k^T + bias) v, T5's without the division by sqrt(K).
-
-    q [B,T,H,K], k v [B,S,H,K], bias [B|1,H,T,S] float32, visible [B|1,T,S] bool; extra pairs of
-    keys and values [P,H,K] or [B,P,H,K], seen by every query at bias 0 -> [B,T,H,K] in q's dtype.
-    """
-    # [B,H,T,S]
-    scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32)
-    if bias is not None:
-        scores += bias
-    if visible is not None:
-        scores = jnp.where(visible[:, None], scores, MASKED)
-    pairs = [(k, v), *((a.astype(k.dtype), b.astype(v.dtype)) for a, b in extra)]
-    for keys, _ in pairs[1:]:
-        spec = "bthk,phk->bhtp" if keys.ndim == 3 else "bthk,bphk->bhtp"
-        more = jnp.einsum(spec, q, keys, preferred_element_type=jnp.float32)
-        # [B,H,T,S+P]
-        scores = jnp.concatenate([scores, more], -1)
-    weights = drop(jax.nn.softmax(scores, -1)).astype(q.dtype)
-    out, start = 0, 0
-    for _, values in pairs:
-        spec = "bhtp,phk->bthk" if values.ndim == 3 else "bhtp,bphk->bthk"
-        stop = start + values.shape[-3]
-        # [B,T,H,K]
-        out += jnp.einsum(spec, weights[..., start:stop], values)
-        start = stop
-    return out
-
-
 class Kernel(nn.Module):
     """x [..., in] @ kernel [in, features] -> [..., features], in x's dtype; T5 has no biases."""
 
@@ -165,23 +117,6 @@ class Norm(nn.Module):
         wide = x.astype(jnp.float32)
         wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
         return wide.astype(x.dtype) * scale.astype(x.dtype)
-
-
-class RelativePositions(nn.Module):
-    """The bias of a stack's self-attention: positions [B|1,T] and [B|1,S] -> [B|1,H,T,S]."""
-
-    heads: int
-    bidirectional: bool
-
-    @nn.compact
-    def __call__(self, query, key):
-        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
-        table = self.param("rel_embedding", init, (self.heads, RELPOS_BUCKETS), jnp.float32)
-        # [B|1,T,S]
-        distance = key[:, None, :] - query[:, :, None]
-        # [H,B|1,T,S] -> [B|1,H,T,S]
-        return table[:, relative_position_bucket(distance, self.bidirectional)].swapaxes(0, 1)
 
 
 class Attention(nn.Module):
@@ -218,7 +153,9 @@ class Attention(nn.Module):
                     for old, new in zip(cache, (k, v), strict=True)
                 )
         bias, visible = (
-            (context.bias, context.visible) if site.part == "self" else (None, context.memory_visible)
+            (context.bias, context.visible)
+            if site.part == "self"
+            else (None, context.memory_visible)
         )
         # T5 drops whole columns: the same keys for every query of a head
         drop = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not site.train)
@@ -279,7 +216,9 @@ class Layer(nn.Module):
             module = Attention(c, m, name=name)
 
             def f(x):
-                y, cache[part] = module(x, tuned, site._replace(part=part), context, cache.get(part))
+                y, cache[part] = module(
+                    x, tuned, site._replace(part=part), context, cache.get(part)
+                )
                 return y
 
             return f
@@ -290,7 +229,11 @@ class Layer(nn.Module):
         if decoder:
             blocks = [
                 ("self", "pre_self_attention_layer_norm", attend("self", "self_attention")),
-                ("cross", "pre_cross_attention_layer_norm", attend("cross", "encoder_decoder_attention")),
+                (
+                    "cross",
+                    "pre_cross_attention_layer_norm",
+                    attend("cross", "encoder_decoder_attention"),
+                ),
             ]
         else:
             blocks = [("self", "pre_attention_layer_norm", attend("self", "attention"))]
@@ -311,7 +254,10 @@ def _layers(config: T5Config, method: Method, stack: str, train: bool):
     length = config.num_decoder_layers if stack == "decoder" else config.num_encoder_layers
     layer = Layer
     if config.remat_policy != "none":
-        policies = {"full": None, "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+        policies = {
+            "full": None,
+            "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        }
         layer = nn.remat(Layer, prevent_cse=False, policy=policies[config.remat_policy])
     scanned = nn.scan(
         layer,
@@ -350,13 +296,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedded targets and encoder states -> logits [B,U,V] float32, and the cache when decoding."""
+    """Embedded targets and encoder states -> logits [B,U,V] float32, and the decoding cache."""
 
     config: T5Config
     method: Method
 
     @nn.compact
-    def __call__(self, tuned: Tree, stream: Stream, encoded: Encoded, train: bool, embedding, cache, step):
+    def __call__(
+        self, tuned: Tree, stream: Stream, encoded: Encoded, train: bool, embedding, cache, step
+    ):
         c, m = self.config, self.method
         site = Site("decoder", train=train, rng=self.make_rng("dropout") if train else None)
         dropout = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not train)
@@ -422,15 +370,17 @@ class T5(nn.Module):
         return self.decode(tuned, self.encode(tuned, batch, train), batch, train)
 
     def encode(self, tuned: Tree, batch: dict[str, jax.Array], train: bool = False) -> Encoded:
-        """encoder_input_tokens [B,T] int32, 0 = padding (and, where packed, encoder_segment_ids and
-        encoder_positions [B,T], prompt_ids [B,G]) -> states."""
+        """encoder_input_tokens [B,T] int32, 0 = padding (where packed, encoder_segment_ids and
+        encoder_positions [B,T] too), prompt_ids [B,G] where there are several prompts -> states."""
         tokens = batch["encoder_input_tokens"]
         segments = batch.get("encoder_segment_ids", (tokens > 0).astype(jnp.int32))
         positions = batch.get("encoder_positions", jnp.arange(tokens.shape[1])[None])
         stream = Stream(self.token_embedder(tokens), segments, positions, batch.get("prompt_ids"))
         return self.encoder(tuned, stream, train)
 
-    def decode(self, tuned: Tree, encoded: Encoded, batch: dict[str, jax.Array], train: bool = False):
+    def decode(
+        self, tuned: Tree, encoded: Encoded, batch: dict[str, jax.Array], train: bool = False
+    ):
         """decoder_input_tokens [B,U] (and, where packed, decoder_segment_ids and decoder_positions)
         over encoder states -> logits [B,U,V]."""
         tokens = batch["decoder_input_tokens"]
@@ -439,7 +389,9 @@ class T5(nn.Module):
         stream = Stream(self.token_embedder(tokens), segments, positions)
         return self._decode(tuned, stream, encoded, train)[0]
 
-    def decode_step(self, tuned: Tree, encoded: Encoded, tokens: jax.Array, cache: Tree, step: jax.Array):
+    def decode_step(
+        self, tuned: Tree, encoded: Encoded, tokens: jax.Array, cache: Tree, step: jax.Array
+    ):
         """One token a sequence: tokens [B,1] at `step` -> (logits [B,1,V], cache).
 
         `cache` is `empty_cache` at the first step, then what the step before returned: from the
@@ -467,7 +419,7 @@ def matrices(config: T5Config, stack: str) -> dict[tuple[str, str], tuple[int, i
 
 
 def empty_cache(config: T5Config, batch: int, length: int) -> Tree:
-    """Self-attention keys and values of `length` tokens, [L,B,S,H,K] zeros in the activations' dtype."""
+    """Self-attention's keys and values of `length` tokens, zeros [L,B,S,H,K]."""
     shape = (config.num_decoder_layers, batch, length, config.num_heads, config.head_dim)
     return {"self": (jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))}
 
@@ -476,7 +428,9 @@ EMPTY: dict[str, dict] = {"shared": {}, "encoder": {}, "decoder": {}}  # `tuned`
 
 
 def _boxed(config: T5Config):
-    batch = {k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")}
+    batch = {
+        k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")
+    }
     return jax.eval_shape(lambda: T5(config).init(jax.random.key(0), EMPTY, batch))["params"]
 
 
@@ -492,5 +446,7 @@ def logical_axes(config: T5Config) -> Tree:
 
 def init_params(rng: jax.Array, config: T5Config) -> Tree:
     """θ at T5X's random start, for pre-training."""
-    batch = {k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")}
+    batch = {
+        k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")
+    }
     return nn.unbox(T5(config).init(rng, EMPTY, batch)["params"])

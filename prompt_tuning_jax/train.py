@@ -12,7 +12,6 @@ if __name__ == "__main__":  # flags are answered before jax is imported
 import functools
 import logging
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,7 +72,8 @@ def train(
     if train_steps < 1 or eval_period < 1 or checkpoint_period < 1:
         raise UserError("TRAIN_STEPS, EVAL_PERIOD and CHECKPOINT_PERIOD are positive")
     identity = {
-        "config": config.architecture() | {"dropout_rate": config.dropout_rate, "dtype": config.dtype},
+        "config": config.architecture()
+        | {"dropout_rate": config.dropout_rate, "dtype": config.dtype},
         "method": method,
         "backbone": initial_checkpoint_path,
         "artifact": initial_artifact,
@@ -99,7 +99,9 @@ def train(
     # ---- data ------------------------------------------------------------------------------
     vocabulary = backbones.vocabulary(initial_checkpoint_path, vocabulary_file, extra_ids)
     if vocabulary.vocab_size > config.vocab_size:
-        raise UserError(f"the vocabulary has {vocabulary.vocab_size} ids, the model {config.vocab_size}")
+        raise UserError(
+            f"the vocabulary has {vocabulary.vocab_size} ids, the model {config.vocab_size}"
+        )
     trained_on = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
     tokenise = functools.partial(
         data.tokenise, vocabulary=vocabulary, lengths=task_feature_lengths, data_dir=data_dir
@@ -197,7 +199,13 @@ def train(
         }
         names = [task.name for task, _ in trained_on]
         lengths = dict(task_feature_lengths)
-        return {"backbone": where, "tasks": names, "lengths": lengths, "step": step, "metrics": metrics}
+        return {
+            "backbone": where,
+            "tasks": names,
+            "lengths": lengths,
+            "step": step,
+            "metrics": metrics,
+        }
 
     step = int(state["step"])
     with sharding.use(devices), Progress("train", train_steps, start=step) as progress:
@@ -230,7 +238,9 @@ def train(
                 best = (step, metric, 0) if improved else None
                 state["best"] = _best(state["best"], best)
                 if improved:
-                    artifacts.save_artifact(run.path / "artifact", method, state["tuned"], facts(step, scores[0]))
+                    artifacts.save_artifact(
+                        run.path / "artifact", method, state["tuned"], facts(step, scores[0])
+                    )
             if step % checkpoint_period == 0 or last or improved:
                 checkpoints.save(state)
     if not evaluations:
@@ -265,13 +275,17 @@ def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches):
 
         def accumulate(total, part):
             index, rows = part
-            return jax.tree.map(jnp.add, total, gradient(tuned, rows, jax.random.fold_in(rng, index))), None
+            return jax.tree.map(
+                jnp.add, total, gradient(tuned, rows, jax.random.fold_in(rng, index))
+            ), None
 
         # [B,…] -> [microbatches,B/microbatches,…]
         parts = jax.tree.map(lambda a: a.reshape(microbatches, -1, *a.shape[1:]), batch)
         like = jax.eval_shape(gradient, tuned, jax.tree.map(lambda a: a[0], parts), rng)
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-        ((value, sums), grads), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
+        ((value, sums), grads), _ = jax.lax.scan(
+            accumulate, zeros, (jnp.arange(microbatches), parts)
+        )
     updates, opt_state = tx.update(grads, state["opt_state"], tuned)
     moved = method.constrain(jax.tree.map(lambda p, u: (p + u).astype(p.dtype), tuned, updates))
     tokens = jnp.maximum(sums.tokens, 1)
@@ -297,7 +311,7 @@ def _best(old, new):
 
 
 def _encoder_rows(model, method, batch) -> int:
-    """How many rows the encoder sees for this batch: the inputs and what the method puts in front."""
+    """How many rows the encoder sees: the inputs and what the method puts in front."""
     theta = t5.abstract_params(model.config)
     tuned = jax.eval_shape(method.export, method.abstract(model.config, theta))
     encode = functools.partial(model.apply, method="encode")

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import itertools
 import pkgutil
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ def get(name: str, module: str | None = None) -> Task:
     """The task called `name`.
 
     Args:
-      name: one of `names()`, or a task of `module`.
+      name: a task of `module`, or one of `names()`.
       module: a user's own module. It holds Tasks (as attributes, or by name in `TASKS`), or it
         registers tasks with seqio.
 
@@ -22,19 +23,13 @@ def get(name: str, module: str | None = None) -> Task:
       UserError: no such task (the nearest name is offered), or the module cannot be imported.
     """
     known: list[str] = []
-    for tasks in _own(module) if module else _built_in():
+    for tasks in itertools.chain(_own(module, name) if module else (), _built_in()):
         if name in tasks:
             return tasks[name]
         known += tasks
-    if module and "seqio" in sys.modules:
-        from prompt_tuning_jax.tasks import seqio_tasks
-
-        task = seqio_tasks.find(name)
-        if task is not None:
-            return task
     nearest = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known) or 'none'}"
-    raise UserError(f"no task '{name}'{f' in {module}' if module else ''}; {hint}")
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
+    raise UserError(f"no task '{name}'; {hint}")
 
 
 def resolve(given: str | Task, module: str | None = None) -> Task:
@@ -67,7 +62,8 @@ def _built_in() -> Iterator[dict[str, Task]]:
             yield getattr(module, "TASKS", {})
 
 
-def _own(module: str) -> Iterator[dict[str, Task]]:
+def _own(module: str, name: str) -> Iterator[dict[str, Task]]:
+    """The tasks of a user's module, last what it has registered with seqio as `name`."""
     try:
         found = importlib.import_module(module)
     except ImportError as error:
@@ -75,3 +71,9 @@ def _own(module: str) -> Iterator[dict[str, Task]]:
     values = vars(found).values()
     yield {value.name: value for value in values if isinstance(value, Task)}
     yield getattr(found, "TASKS", {})
+    # Nothing can be registered where nobody has imported seqio, which takes seconds.
+    if "seqio" in sys.modules:
+        from prompt_tuning_jax.tasks import seqio_tasks
+
+        task = seqio_tasks.find(name)
+        yield {name: task} if task else {}

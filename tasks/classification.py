@@ -49,8 +49,8 @@ class FieldsToText:
 
     def _word(self, record: dict) -> str:
         """The label's word: files and TFDS have the word itself, a boolean, or its number."""
-        label = str(record.get("label", "-1"))
-        if label == "-1":
+        label = str(record.get("label"))
+        if label in ("None", "-1"):
             return ""
         if label not in self.words and label.isdecimal() and int(label) < len(self.words):
             label = self.words[int(label)]

@@ -46,8 +46,8 @@ def find(name: str) -> Task | None:
         format=functools.partial(_example, vocabulary),
         postprocess=functools.partial(_prediction, task),
         target=functools.partial(_target, task),
-        metrics=(functools.partial(_metrics, task),),
-        selection=("mean",),
+        metrics=(functools.partial(_metrics, task),) if task.predict_metric_fns else (),
+        selection=("mean" if task.predict_metric_fns else "teacher_forced_accuracy",),
         vocabulary_digest=digest,
     )
 
@@ -62,10 +62,11 @@ class _Source:
 
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:
         try:
-            dataset = self.task.get_dataset(None, split, shuffle=False)
-        except Exception as error:  # a preprocessor's own
-            raise UserError(f"seqio task {self.task.name}: {error!s:.200}") from error
-        for number, record in enumerate(dataset.as_numpy_iterator()):
+            records = list(self.task.get_dataset(None, split, shuffle=False).as_numpy_iterator())
+        except Exception as error:  # whatever the source or a preprocessor raises
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"seqio task {self.task.name}: {reason:.200}") from error
+        for number, record in enumerate(records):
             yield {**plain(record), "_at": f"{self.task.name}/{split}:{number}"}
 
     def describe(self) -> dict:

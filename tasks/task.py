@@ -45,7 +45,8 @@ class Task:
       target: example -> what the metrics compare predictions to, where that is not
         `postprocess(example["targets"], example)` (many right answers).
       metrics: (targets, predictions) -> {"accuracy": 93.1}, each 0-100.
-      selection: names of the metrics whose mean chooses the best step, higher being better.
+      selection: names of the metrics whose mean chooses the best step, higher being better; beside
+        the task's own there is what evaluation adds, as "teacher_forced_accuracy".
       objective: pre-training alone: (token ids, rng, vocabulary, lengths) -> (input ids, target
         ids), none with EOS. Applied to the tokens of "targets" each time that an example is drawn.
       vocabulary_digest: the only vocabulary that the examples' tokens belong to; "" for any.

@@ -10,7 +10,7 @@ import tiny_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prompt_tuning_jax import data
+from prompt_tuning_jax import cache, data
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks.sources import Generated
 from prompt_tuning_jax.tasks.task import LabelId, Task
@@ -165,6 +165,22 @@ def test_cache_that_cannot_be_written_is_done_without(vocabulary, tmp_path, capl
     assert "token cache not written" in caplog.text
 
 
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError):
+        cache.write(tmp_path / "taken", b"content")
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
+    cache.write(tmp_path / "new" / "file", b"content")
+    assert (tmp_path / "new" / "file").read_bytes() == b"content"
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "file"]
+
+
+@pytest.mark.parametrize("lengths", [{"inputs": 5}, {"inputs": 5, "targets": 1}, {}])
+def test_bad_lengths(vocabulary, lengths):
+    with pytest.raises(UserError, match="give inputs and targets 2 tokens or more"):
+        data.tokenise(task_of([("a cat", "a")]), "train", vocabulary, lengths)
+
+
 def test_tokens_of_another_vocabulary_are_refused(vocabulary):
     task = task_of([("a cat", "True")], vocabulary_digest="0" * 64)
     with pytest.raises(UserError, match="made_up has another vocabulary than .*tiny.model"):
@@ -296,7 +312,9 @@ def test_k_shot_of_free_text_is_per_task(vocabulary):
 
 @pytest.mark.parametrize("k_shot", [0, 11])
 def test_bad_k_shot(vocabulary, k_shot):
-    with pytest.raises(UserError, match=f"k_shot {k_shot}: task made_up has .* examples of"):
+    with pytest.raises(
+        UserError, match=f"k_shot {k_shot}: task made_up allows 1 to .*0, the number"
+    ):
         data.TrainingBatches([(labelled(vocabulary, 30), 1)], 8, 0, k_shot=k_shot)
 
 

@@ -172,8 +172,9 @@ def test_tasks_of_a_users_module(tmp_path, monkeypatch):
         assert tasks.get(name, "my_own_tasks").examples("train") == [
             {"idx": 0, "inputs": "2 + 3", "targets": "5", "sum": 5}
         ]
-    with pytest.raises(UserError, match="no task 'addin' in my_own_tasks; did you mean adding?"):
+    with pytest.raises(UserError, match="no task 'addin'; did you mean adding?"):
         tasks.get("addin", "my_own_tasks")
+    assert tasks.get("glue_sst2", "my_own_tasks").name == "glue_sst2"
     with pytest.raises(UserError, match="task module no_such_module: cannot be imported"):
         tasks.get("adding", "no_such_module")
 

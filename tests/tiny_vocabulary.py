@@ -15,16 +15,15 @@ SENTENCES = [
 
 
 def train(folder: pathlib.Path, **settings) -> str:
-    """Trains and writes the model -> its path. T5's special ids, where `settings` do not differ."""
+    """Trains and writes the model -> its path. T5's special ids, unless `settings` differ."""
     model = io.BytesIO()
-    special = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, **settings}
+    settings = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "vocab_size": 90} | settings
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES * 5),
         model_writer=model,
-        vocab_size=90,
         hard_vocab_limit=False,
         minloglevel=2,
-        **special,
+        **settings,
     )
     path = folder / "tiny.model"
     path.write_bytes(model.getvalue())

@@ -14,7 +14,7 @@ from prompt_tuning_jax.method import Method
 
 @dataclasses.dataclass(frozen=True)
 class Full(Method):
-    """The leaves of θ whose path matches one of `leaves`, regular expressions as in T5X's traversals.
+    """Trains the leaves of θ whose path matches one of `leaves`, regular expressions as in T5X.
 
     A path is T5X's name with a stack's layers as one leaf: "encoder/layers/mlp/wi_0/kernel". The
     chosen leaves leave `frozen`, so that there is no second copy; the others stay as they are.
@@ -31,11 +31,15 @@ class Full(Method):
         taken = {k: v for k, v in flat.items() if any(re.fullmatch(r, k) for r in self.leaves)}
         for pattern in self.leaves:
             if flat and not any(re.fullmatch(pattern, path) for path in flat):
-                raise UserError(f"Full.leaves: {pattern!r} matches no parameter; one is {next(iter(flat))}")
+                raise UserError(
+                    f"Full.leaves: {pattern!r} matches no parameter; one is {next(iter(flat))}"
+                )
         left = {k: v for k, v in flat.items() if k not in taken}
         return traverse_util.unflatten_dict(left, sep="/"), taken
 
     def axes(self, config, tuned):
         names = traverse_util.flatten_dict(t5.logical_axes(config), sep="/")
         theta = {path: tuple(names[path]) for path in tuned.get("theta", {})}
-        return super().axes(config, {k: v for k, v in tuned.items() if k != "theta"}) | {"theta": theta}
+        return super().axes(config, {k: v for k, v in tuned.items() if k != "theta"}) | {
+            "theta": theta
+        }

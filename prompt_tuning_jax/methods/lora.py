@@ -40,7 +40,9 @@ class LoRA(Method):
         known = {name for _, name in matrices(config, "decoder")}
         if set(self.targets) - known:
             wrong = sorted(set(self.targets) - known)[0]
-            raise UserError(f"LoRA.targets: no weight matrix is called {wrong!r}, but {sorted(known)}")
+            raise UserError(
+                f"LoRA.targets: no weight matrix is called {wrong!r}, but {sorted(known)}"
+            )
         tree: dict[str, dict] = {}
         for i, ((part, name), (width, out)) in enumerate(matrices(config, stack).items()):
             if part in self.parts and name in self.targets:

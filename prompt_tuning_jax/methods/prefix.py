@@ -67,9 +67,9 @@ class Prefix(Method):
             return {}
         layers = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
         return {
-            site: self._mlp(
-                (layers[site.split("_")[0]], config.num_heads, config.head_dim)
-            ).init(jax.random.fold_in(rng, i))["params"]
+            site: self._mlp((layers[site.split("_")[0]], config.num_heads, config.head_dim)).init(
+                jax.random.fold_in(rng, i)
+            )["params"]
             for i, site in enumerate(self.sites)
         }
 
@@ -78,7 +78,10 @@ class Prefix(Method):
             return {}
         shape = (self.length, config.num_heads, config.head_dim)
         parts = [site.split("_")[1] for site in self.sites if site.startswith(stack)]
-        draws = {part: jax.random.split(jax.random.fold_in(rng, SITES.index(f"{stack}_{part}"))) for part in parts}
+        draws = {
+            part: jax.random.split(jax.random.fold_in(rng, SITES.index(f"{stack}_{part}")))
+            for part in parts
+        }
         return {
             part: {
                 "key": self.stddev * jax.random.normal(key, shape),

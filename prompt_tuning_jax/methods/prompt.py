@@ -72,7 +72,9 @@ class Prompt(Method):
         def rows(rng, shape):
             if start is None:
                 return jnp.zeros(shape)
-            draw = functools.partial(self.start.rows, length=shape[1], embedding=embedding, read=start)
+            draw = functools.partial(
+                self.start.rows, length=shape[1], embedding=embedding, read=start
+            )
             return jax.vmap(draw)(jax.random.split(rng, shape[0])).astype(jnp.float32)
 
         one = jnp.zeros((1, 1), jnp.int32)
