@@ -4,12 +4,14 @@
     params.safetensors    θ by path, the layers of a stack on axis 0
     sentencepiece.model   the vocabulary
 
-`builtin://NAME` is a folder that the package carries.
+`builtin://NAME` is a folder that the package carries. A checkpoint of T5X is read too
+(interop/t5x.py); it has no vocabulary beside it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -26,6 +28,8 @@ from safetensors.numpy import save_file
 
 from prompt_tuning_jax import t5
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.interop import t5x
+from prompt_tuning_jax.interop.leaf import Leaf
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 SAMPLES = 64  # values of each parameter that go into a fingerprint
@@ -53,8 +57,8 @@ def folder(path: str) -> pathlib.Path:
     where = pathlib.Path(path)
     if not where.is_dir():
         raise UserError(f"{path}: no such backbone folder (INITIAL_CHECKPOINT_PATH)")
-    if not (where / "backbone.json").is_file():
-        raise UserError(f"{path}: no backbone.json in it, so it is not a backbone of ours")
+    if not any((where / name).is_file() for name in ("backbone.json", t5x.INDEX)):
+        raise UserError(f"{path}: no backbone.json of ours and no index of T5X's in it")
     return where
 
 
@@ -77,6 +81,8 @@ def vocabulary(path: str | None, file: str | None = None, extra_ids: int = 100) 
         return Vocabulary(file, extra_ids)
     if path is None:
         raise UserError("VOCABULARY_FILE is needed where INITIAL_CHECKPOINT_PATH is None")
+    if not (folder(path) / "backbone.json").is_file():
+        raise UserError(f"{path} has no vocabulary beside it: give VOCABULARY_FILE")
     facts = describe(path)["vocabulary"]
     return Vocabulary(str(folder(path) / facts["file"]), facts["extra_ids"])
 
@@ -104,44 +110,71 @@ def fingerprint(theta: Any) -> str:
 
 
 def read(path: str, config: t5.T5Config, shardings: Any) -> Backbone:
-    """A backbone, every leaf read straight to its shards and accounted for.
+    """A backbone of ours or of T5X, every leaf read straight to its shards and accounted for.
 
-    config: what the run asks for; its architecture must be the folder's. Raises UserError for
+    config: what the run asks for; its architecture must be the checkpoint's. Raises UserError for
     another architecture, and for missing, extra or misshapen leaves, which it names.
     """
+    where = folder(path)
+    if (where / t5x.INDEX).is_file():
+        theta = _assemble(path, t5x.leaves(where), config, shardings)
+        return Backbone(path, config, theta, fingerprint(theta))
     facts = describe(path)
     there, asked = t5.T5Config(**facts["config"]).architecture(), config.architecture()
     wrong = [f"{k} = {there[k]} there, {asked[k]} asked" for k in asked if there[k] != asked[k]]
     if wrong:
         raise UserError(f"{path}: another architecture: {'; '.join(wrong)}")
-    file = folder(path) / "params.safetensors"
-    want = traverse_util.flatten_dict(t5.abstract_params(config), sep="/")
-    places = traverse_util.flatten_dict(shardings, sep="/")
     try:
-        with safe_open(file, framework="np") as tensors:
-            names = list(tensors.keys())
-            _account(file, want, {k: tuple(tensors.get_slice(k).get_shape()) for k in names})
-            flat = {
-                name: jax.make_array_from_callback(
-                    leaf.shape, places[name], lambda index, s=tensors.get_slice(name): s[index]
-                )
-                for name, leaf in want.items()
-            }
+        with safe_open(where / "params.safetensors", framework="np") as tensors:
+            own = {name: _own_leaf(tensors, name) for name in list(tensors.keys())}
+            theta = _assemble(path, own, config, shardings)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
-    theta = traverse_util.unflatten_dict(flat, sep="/")
+        raise UserError(f"{where / 'params.safetensors'}: cannot be read ({error})") from None
     found = fingerprint(theta)
     if found != facts["fingerprint"]:
-        raise UserError(f"{file}: its values are not those that backbone.json was written for")
+        raise UserError(f"{path}: its values are not those that backbone.json was written for")
     return Backbone(path, config, theta, found)
 
 
-def _account(file, want: dict[str, Any], there: dict[str, tuple[int, ...]]) -> None:
-    missing, extra = sorted(set(want) - set(there)), sorted(set(there) - set(want))
-    bad = [f"{k} {there[k]}" for k in want if k in there and there[k] != want[k].shape]
-    for kind, names in (("missing", missing), ("extra", extra), ("misshapen", bad)):
+def _own_leaf(tensors, name: str) -> Leaf:
+    values = tensors.get_slice(name)
+    return Leaf(tuple(values.get_shape()), lambda index: values[index])
+
+
+def _assemble(path: str, there: dict[str, Leaf], config: t5.T5Config, shardings: Any) -> Any:
+    """θ from leaves under T5X's names, layers one by one ("layers_0") or stacked ("layers")."""
+    want = traverse_util.flatten_dict(t5.abstract_params(config), sep="/")
+    places = traverse_util.flatten_dict(shardings, sep="/")
+    sources: dict[str, list[Leaf]] = {}
+    expected: dict[str, tuple[int, ...]] = {}
+    for name, leaf in want.items():
+        names = [name]
+        if "/layers/" in name and name not in there:
+            names = [name.replace("/layers/", f"/layers_{i}/") for i in range(leaf.shape[0])]
+        expected |= {n: leaf.shape if n == name else leaf.shape[1:] for n in names}
+        sources[name] = [there[n] for n in names if n in there]
+    missing, extra = sorted(set(expected) - set(there)), sorted(set(there) - set(expected))
+    misshapen = [
+        f"{name} {there[name].shape}, wanted {shape}"
+        for name, shape in expected.items()
+        if name in there and there[name].shape != shape
+    ]
+    for kind, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)):
         if names:
-            raise UserError(f"{file}: {len(names)} {kind} parameters: {', '.join(names)}")
+            raise UserError(f"{path}: {len(names)} {kind} parameters: {', '.join(names)}")
+
+    def piece(name: str, index: tuple[slice, ...]) -> np.ndarray:
+        if sources[name][0].shape == want[name].shape:
+            values = sources[name][0].read(index)
+        else:
+            values = np.stack([leaf.read(index[1:]) for leaf in sources[name][index[0]]])
+        return values.astype(np.float32)
+
+    flat = {
+        name: jax.make_array_from_callback(leaf.shape, places[name], functools.partial(piece, name))
+        for name, leaf in want.items()
+    }
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def write(path: str, name: str, config: t5.T5Config, theta: Any, vocabulary: Vocabulary) -> None:

@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-BUCKETS, MAX_DISTANCE = 32, 128
+MAX_DISTANCE = 128
 
 
-def bucket(distance: jax.Array, bidirectional: bool) -> jax.Array:
-    """Buckets of key position minus query position, int32 -> int32 in [0, 32).
+def bucket(distance: jax.Array, bidirectional: bool, buckets: int = 32) -> jax.Array:
+    """Buckets of key position minus query position, int32 -> int32 in [0, buckets).
 
     T5's: half of the buckets for exact small distances, the others logarithmic up to 128; a
     bidirectional stack has half of them for each direction. Taken from a table computed in numpy,
     so that no compiler's logarithm moves a bucket's edge.
     """
-    buckets = BUCKETS // 2 if bidirectional else BUCKETS
+    buckets = buckets // 2 if bidirectional else buckets
     exact = buckets // 2
     n = np.arange(MAX_DISTANCE + 1)
     ratio = np.log(np.maximum(n, 1).astype(np.float32) / exact + np.finfo(np.float32).eps)
@@ -33,13 +33,14 @@ class RelativePositions(nn.Module):
 
     heads: int
     bidirectional: bool
+    buckets: int = 32
 
     @nn.compact
     def __call__(self, query, key):
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
-        table = self.param("rel_embedding", init, (self.heads, BUCKETS), jnp.float32)
+        table = self.param("rel_embedding", init, (self.heads, self.buckets), jnp.float32)
         # [B|1,T,S]
         distance = key[:, None, :] - query[:, :, None]
         # [H,B|1,T,S] -> [B|1,H,T,S]
-        return table[:, bucket(distance, self.bidirectional)].swapaxes(0, 1)
+        return table[:, bucket(distance, self.bidirectional, self.buckets)].swapaxes(0, 1)

@@ -42,6 +42,7 @@ class T5Config:
     mlp_dim: int = 1024
     mlp_activations: tuple[str, ...] = ("gelu", "linear")
     logits_via_embedding: bool = False
+    relpos_buckets: int = 32
     dropout_rate: float = 0.1
     dtype: str = "float32"
     scan_unroll: int = 1
@@ -285,7 +286,8 @@ class Encoder(nn.Module):
         # [B,T,D] -> [B,P+T,D] where the method joins a prompt
         stream = m.embed(tuned["shared"], site, stream)
         segments, positions = stream.segment_ids, stream.positions
-        bias = RelativePositions(c.num_heads, True, name="relpos_bias")(positions, positions)
+        relpos = RelativePositions(c.num_heads, True, c.relpos_buckets, name="relpos_bias")
+        bias = relpos(positions, positions)
         # [B,T,T]
         visible = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
         x = dropout(stream.x)
@@ -315,7 +317,8 @@ class Decoder(nn.Module):
             # the keys are the cache's slots 0..S-1, one segment
             key_positions = jnp.arange(cache["self"][0].shape[2])[None]
             same = jnp.ones((1, 1, 1), bool)
-        bias = RelativePositions(c.num_heads, False, name="relpos_bias")(positions, key_positions)
+        relpos = RelativePositions(c.num_heads, False, c.relpos_buckets, name="relpos_bias")
+        bias = relpos(positions, key_positions)
         # [B|1,U,S]: inside a segment the order of positions is the order of tokens
         visible = same & (key_positions[:, None, :] <= positions[:, :, None])
         memory_segments = encoded.segment_ids[:, None, :]

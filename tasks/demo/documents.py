@@ -83,17 +83,23 @@ _QUESTION_BEFORE = (
 )
 
 
+# Notes of a passage: (before, between the two sides of an entry, between entries).
+_NOTES = (
+    ("in short:", " - ", ", "),
+    ("notes:", ": ", ". "),
+    ("list.", " ", ". "),
+    ("so we have", " and ", ", "),
+    ("to sum up,", ", ", ". "),
+    ("that is", " with ", ", "),
+)
+
+
 def documents(rng: random.Random) -> Iterator[str]:
     """Documents without end, of about 15 to 50 tokens in the project's vocabulary."""
+    makers = (_judged, _asked_once, _asked_often, _noted, _checked)
     while True:
-        kind = rng.random()
-        if kind < 0.25:
-            text = _judged(rng)
-        elif kind < 0.6:
-            text = _asked_once(rng)
-        else:
-            text = _asked_often(rng)
-        yield text + rng.choice((".", ""))
+        make = rng.choices(makers, (25, 20, 20, 20, 15))[0]
+        yield make(rng) + rng.choice((".", ""))
 
 
 def _judged(rng: random.Random) -> str:
@@ -137,3 +143,30 @@ def _asked_often(rng: random.Random) -> str:
         question, answer = _question(rng, passage, answers)
         text += " " + style.format(question=question, answer=answer, who=rng.choice(words.PEOPLE))
     return text
+
+
+def _noted(rng: random.Random) -> str:
+    """A passage and its content once more as a list: densely, whose value is whose."""
+    passage = facts.contrast(rng, rng.choice((2, 3)))
+    text = facts.tell(rng, passage)
+    for _ in range(4 - len(passage)):
+        lead, inside, between = rng.choice(_NOTES)
+        pairs = [(fact.who, fact.what) for fact in rng.sample(passage, len(passage))]
+        if rng.random() < 0.4:
+            pairs = [(what, who) for who, what in pairs]
+        text += f" {lead} " + between.join(inside.join(pair) for pair in pairs) + "."
+    return text.removesuffix(".")
+
+
+def _checked(rng: random.Random) -> str:
+    """A passage and a list of claims about it, each marked as right or wrong."""
+    passage = facts.contrast(rng, rng.choice((2, 3)))
+    text = facts.tell(rng, passage)
+    answers = rng.choice(_ANSWERS[:4])
+    lead, inside, between = rng.choice(_NOTES)
+    claims = []
+    for fact in rng.choices(passage, k=3):
+        truth = rng.random() < 0.5
+        what = fact.what if truth else facts.wrong_value(rng, fact, passage)
+        claims.append(f"{fact.who}{inside}{what}? {answers[0 if truth else 1]}")
+    return f"{text} {lead} " + between.join(claims)

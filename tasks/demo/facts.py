@@ -137,15 +137,15 @@ def ask_open(rng: random.Random, facts: list[Fact]) -> tuple[str, str]:
 
 
 def ask_if(rng: random.Random, facts: list[Fact], truth: bool) -> str:
-    """A question about one of the facts that is answered by yes (`truth`) or no.
-
-    The wrong value is mostly another person's, so that it too is in the passage.
-    """
+    """A question about one of the facts that is answered by yes (`truth`) or no."""
     fact = rng.choice(facts)
-    what = fact.what
-    if not truth:
-        others = [f.what for f in facts if f.relation is fact.relation and f.what != what]
-        if not others or rng.random() < 0.25:
-            others = [value for value in fact.relation.values if value != what]
-        what = rng.choice(others)
+    what = fact.what if truth else wrong_value(rng, fact, facts)
     return fact.wording(rng.choice(fact.relation.asks_if), what)
+
+
+def wrong_value(rng: random.Random, fact: Fact, facts: list[Fact]) -> str:
+    """A value that is not the fact's; mostly another person's, so that it too is in the passage."""
+    others = [other.what for other in facts if other.what != fact.what]
+    if rng.random() < 0.25:
+        others = [value for value in fact.relation.values if value != fact.what]
+    return rng.choice(others)
