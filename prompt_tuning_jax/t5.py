@@ -11,6 +11,7 @@ H heads, K head_dim, F mlp_dim, L layers, V vocab_size.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -153,11 +154,9 @@ class Attention(nn.Module):
                     jax.lax.dynamic_update_slice_in_dim(old, new, context.step, axis=1)
                     for old, new in zip(cache, (k, v), strict=True)
                 )
-        bias, visible = (
-            (context.bias, context.visible)
-            if site.part == "self"
-            else (None, context.memory_visible)
-        )
+        bias, visible = context.bias, context.visible
+        if site.part == "cross":
+            bias, visible = None, context.memory_visible
         # T5 drops whole columns: the same keys for every query of a head
         drop = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not site.train)
 
@@ -197,6 +196,20 @@ class MLP(nn.Module):
         return project("wo", hidden, c.emb_dim, ("mlp", "embed"))
 
 
+# what a layer computes, in order: (part, T5X's name of its norm, T5X's name of the block)
+BLOCKS = {
+    "encoder": (
+        ("self", "pre_attention_layer_norm", "attention"),
+        ("mlp", "pre_mlp_layer_norm", "mlp"),
+    ),
+    "decoder": (
+        ("self", "pre_self_attention_layer_norm", "self_attention"),
+        ("cross", "pre_cross_attention_layer_norm", "encoder_decoder_attention"),
+        ("mlp", "pre_mlp_layer_norm", "mlp"),
+    ),
+}
+
+
 class Layer(nn.Module):
     """Self-attention, in the decoder cross-attention, MLP; each x + sublayer(norm(x))."""
 
@@ -208,39 +221,20 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, carry, tuned, layer, cache, context: _Context):
         c, m, (x, side) = self.config, self.method, carry
-        decoder = self.stack == "decoder"
         rng = self.make_rng("dropout") if self.train else None
         site = Site(self.stack, layer=layer, train=self.train, rng=rng)
-        cache = {} if cache is None else dict(cache)
+        cache = dict(cache or {})
 
-        def attend(part, name):
-            module = Attention(c, m, name=name)
+        def attend(part, name, x):
+            module, own = Attention(c, m, name=name), cache.get(part)
+            y, cache[part] = module(x, tuned, site._replace(part=part), context, own)
+            return y
 
-            def f(x):
-                y, cache[part] = module(
-                    x, tuned, site._replace(part=part), context, cache.get(part)
-                )
-                return y
+        def mlp(part, name, x):
+            return MLP(c, m, name=name)(x, tuned, site._replace(part=part))
 
-            return f
-
-        def mlp(x):
-            return MLP(c, m, name="mlp")(x, tuned, site._replace(part="mlp"))
-
-        if decoder:
-            blocks = [
-                ("self", "pre_self_attention_layer_norm", attend("self", "self_attention")),
-                (
-                    "cross",
-                    "pre_cross_attention_layer_norm",
-                    attend("cross", "encoder_decoder_attention"),
-                ),
-            ]
-        else:
-            blocks = [("self", "pre_attention_layer_norm", attend("self", "attention"))]
-        blocks.append(("mlp", "pre_mlp_layer_norm", mlp))
-
-        for part, norm, f in blocks:
+        for part, norm, name in BLOCKS[self.stack]:
+            f = functools.partial(mlp if part == "mlp" else attend, part, name)
             # [B,T,D]
             y = m.sublayer(tuned, site._replace(part=part), f, Norm(name=norm)(x))
             y = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,))(y, deterministic=not self.train)
