@@ -14,7 +14,6 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning_jax import cache, data, sharding, tasks
@@ -26,7 +25,7 @@ from prompt_tuning_jax.progress import Progress
 
 
 @functools.partial(jax.jit, static_argnames=("model", "loss"))
-def _teacher_forced(model, loss, theta, tuned, batch):
+def _sums(model, loss, theta, tuned, batch):
     return loss.sums(model.apply({"params": theta}, tuned, batch), batch)
 
 
@@ -74,38 +73,53 @@ class Evaluation:
         """Number of examples."""
         return len(self._tokens)
 
-    def run(self, model, theta, tuned, predictions: pathlib.Path | None = None) -> dict[str, float]:
-        """Decodes every example -> the task's metrics and the teacher-forced loss and accuracy.
+    def run(self, model, theta, tuned, folder: pathlib.Path | None = None) -> dict[str, float]:
+        """The task's metrics and the teacher-forced loss and accuracy; `tuned` as exported.
 
-        tuned: as exported. With `predictions`, FOLDER/TASK.jsonl gets a line an example:
-        {"inputs", "targets", "prediction", …}.
+        A task without metrics (a pre-training objective) is not decoded. With `folder`,
+        FOLDER/TASK.jsonl gets a line an example: {"inputs", "targets", "prediction", …}.
         """
+        metrics = {}
+        if self.task.metrics:
+            texts = self._predict(model, theta, tuned)
+            metrics = data.score(self.task, self._tokens.examples, texts)
+            if folder is not None:
+                self._save(folder, texts)
+        return metrics | self._teacher_forced(model, theta, tuned)
+
+    def _predict(self, model, theta, tuned) -> list[str]:
+        length, vocabulary = self._tokens.lengths["targets"], self._tokens.vocabulary
         texts: list[str] = []
-        sums: Any = None
-        length, count = self._tokens.lengths["targets"], len(self._tokens)
-        examples, vocabulary = self._tokens.examples, self._tokens.vocabulary
-        with sharding.use(self._mesh), Progress(self.task.name, count, unit="example") as progress:
+        with sharding.use(self._mesh), Progress(self.task.name, len(self), unit="example") as bar:
             for i, (batch, real) in enumerate(self._batches):
                 batch = sharding.put_batch(self._mesh, batch)
                 rng = jax.random.fold_in(self._rng, i)
                 ids = decode(model, self._decoder, length, theta, tuned, batch, rng, self._labels)
                 texts += [vocabulary.decode(row.tolist()) for row in np.asarray(ids)[:real]]
-                forced = _teacher_forced(model, self._loss, theta, tuned, batch)
-                sums = forced if sums is None else jax.tree.map(jnp.add, sums, forced)
-                progress.update(real)
-        metrics = data.score(self.task, examples, texts)
-        if sums.tokens:
-            metrics |= {
-                "teacher_forced_loss": float(sums.loss / sums.tokens),
-                "teacher_forced_accuracy": float(100 * sums.correct / sums.tokens),
-            }
-        if predictions is not None:
-            lines = [
-                json.dumps({**example, "prediction": text}, ensure_ascii=False)
-                for example, text in zip(examples, texts, strict=True)
+                bar.update(real)
+        return texts
+
+    def _teacher_forced(self, model, theta, tuned) -> dict[str, float]:
+        """Loss in nats a target token and accuracy (0-100); nothing where targets are unknown."""
+        with sharding.use(self._mesh):
+            parts = [
+                _sums(model, self._loss, theta, tuned, sharding.put_batch(self._mesh, batch))
+                for batch, _ in self._batches
             ]
-            cache.write(predictions / f"{self.task.name}.jsonl", "\n".join([*lines, ""]).encode())
-        return metrics
+        sums = jax.tree.map(lambda *values: float(sum(values)), *parts)
+        if not sums.tokens:
+            return {}
+        return {
+            "teacher_forced_loss": sums.loss / sums.tokens,
+            "teacher_forced_accuracy": 100 * sums.correct / sums.tokens,
+        }
+
+    def _save(self, folder: pathlib.Path, texts: list[str]) -> None:
+        lines = [
+            json.dumps({**example, "prediction": text}, ensure_ascii=False)
+            for example, text in zip(self._tokens.examples, texts, strict=True)
+        ]
+        cache.write(folder / f"{self.task.name}.jsonl", "\n".join([*lines, ""]).encode())
 
 
 def evaluate(

@@ -186,6 +186,7 @@ def train(
             update, model=model, method=method, tx=tx, loss=loss, microbatches=num_microbatches
         ),
         donate_argnums=0,
+        out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), None),
     )
 
     # ---- the loop ----------------------------------------------------------------------------
@@ -219,6 +220,7 @@ def train(
             last = step == train_steps
             if step % log_period == 0 or last:
                 values = {name: float(value) for name, value in report.items()}
+                values["learning_rate"] = float(optimizer.learning_rate(step - 1))
                 writer.write("train", step, values)
                 progress.update(step - progress.done, f"loss {values['loss']:.4f}")
             improved = False
