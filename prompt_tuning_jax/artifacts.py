@@ -56,7 +56,8 @@ def save_artifact(
     flat = traverse_util.flatten_dict(exported, sep="/") | {
         f"theta/{k}": v for k, v in theta.items()
     }
-    tensors = save({k: np.ascontiguousarray(v) for k, v in flat.items()})
+    # ascontiguousarray would make a scalar a vector
+    tensors = save({k: np.array(v, order="C") for k, v in flat.items()})
     facts = {
         "format": FORMAT,
         "method": settings.encode(method.exported()),

@@ -12,13 +12,14 @@ from prompt_tuning_jax.errors import UserError
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of one run, in MODEL_DIR/checkpoints/STEP."""
+    """The newest `keep` checkpoints of one run, in MODEL_DIR/checkpoints/STEP.
+
+    Nothing is written before the first `save`.
+    """
 
     def __init__(self, model_dir: pathlib.Path, keep: int):
-        if keep < 1:
-            raise UserError(f"KEEP = {keep}: at least one checkpoint is kept")
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=False
+            max_to_keep=keep, create=False, enable_async_checkpointing=False
         )
         self._manager = ocp.CheckpointManager(
             (model_dir / "checkpoints").absolute(), options=options
@@ -40,10 +41,11 @@ class Checkpoints:
         step = self.latest()
         try:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, OSError) as error:
             where = self._manager.directory / str(step)
             raise UserError(
-                f"{where}: not a checkpoint of this run ({str(error).splitlines()[0]})"
+                f"{where}: no sound checkpoint of this run; delete it to go on from an earlier one "
+                f"({str(error)[:160]})"
             ) from None
 
     def close(self) -> None:

@@ -92,7 +92,12 @@ class Sample(Greedy):
 
 @dataclasses.dataclass(frozen=True)
 class Beam:
-    """Beam search; a finished sequence of n tokens (its end counted) scores log p / n^alpha."""
+    """Beam search; a finished sequence of n tokens (its end counted) scores log p / n^alpha.
+
+    transformers' algorithm with early_stopping=False (T5X's has another length penalty and stops
+    later): a row is searched until no open beam, scored at its present length, beats the worst of
+    `beams` finished ones; whatever other rows of the batch still search for.
+    """
 
     beams: int = 4
     alpha: float = 1.0
@@ -112,7 +117,7 @@ class Beam:
         def pick(a, index):  # [B,n,...], [B,m] -> [B,m,...]
             return jnp.take_along_axis(a, index.reshape(*index.shape, *(1,) * (a.ndim - 2)), 1)
 
-        def extend(i, log_probs, alive, out, best, finished):
+        def extend(i, log_probs, alive, out, best, finished, searched):
             """One token more for every beam: 2k candidates, the finished kept apart."""
             total = alive[:, :, None] + log_probs.reshape(rows, -1, vocabulary)
             score, index = jax.lax.top_k(total.reshape(rows, -1), 2 * k)
@@ -120,12 +125,14 @@ class Beam:
             candidates = pick(out, beam).at[:, :, i].set(token)
             ends = token == EOS
             last = i + 1 == length
-            # among the 2k, only an end that ranks in the first k counts, as in T5X and transformers
+            # among the 2k, only an end that ranks in the first k counts
             first = jnp.arange(2 * k) < k
-            closed = jnp.where((ends & first) | last, score / (i + 1.0) ** self.alpha, NEVER)
+            counts = ((ends & first) | last) & searched[:, None]
+            closed = jnp.where(counts, score / (i + 1.0) ** self.alpha, NEVER)
             best, order = jax.lax.top_k(jnp.concatenate([best, closed], 1), k)
             finished = pick(jnp.concatenate([finished, candidates], 1), order)
             alive, order = jax.lax.top_k(jnp.where(ends, NEVER, score), k)
+            hope = alive[:, 0] / (i + 1.0) ** self.alpha
             return (
                 alive,
                 pick(candidates, order),
@@ -133,37 +140,34 @@ class Beam:
                 pick(token, order),
                 best,
                 finished,
+                searched & (best[:, -1] < hope),
             )
 
-        def advance(i, tokens, cache, alive, out, best, finished):
+        def advance(i, tokens, cache, alive, out, best, finished, searched):
             log_probs, cache = step(tokens.reshape(-1), cache, i)
-            alive, out, beam, tokens, best, finished = extend(
-                i, log_probs, alive, out, best, finished
+            alive, out, beam, tokens, best, finished, searched = extend(
+                i, log_probs, alive, out, best, finished, searched
             )
             source = (jnp.arange(rows)[:, None] * k + beam).reshape(-1)
             cache = jax.tree.map(lambda a: jnp.take(a, source, axis=1), cache)
-            return i + 1, tokens, cache, alive, out, best, finished
-
-        def unfinished(state):
-            i, _, _, alive, _, best, _ = state
-            # no open beam can still beat the worst finished one
-            hope = alive[:, 0] / (i.astype(jnp.float32) if self.alpha > 0 else length) ** self.alpha
-            return (i < length) & ~jnp.all(best[:, -1] >= hope)
+            return i + 1, tokens, cache, alive, out, best, finished, searched
 
         # the first step has one beam a row; the others open with it
         log_probs, cache = step(
             jnp.zeros(rows, jnp.int32), empty_cache(model.config, rows, length), 0
         )
         out = jnp.zeros((rows, 1, length), jnp.int32)
-        alive, out, _, tokens, best, finished = extend(
+        alive, out, _, tokens, best, finished, searched = extend(
             0,
             log_probs,
             jnp.zeros((rows, 1)),
             out,
             jnp.full((rows, k), NEVER),
             jnp.zeros((rows, k, length), jnp.int32),
+            # rows of padding alone (a last batch filled up) are never searched
+            jnp.any(batch["encoder_input_tokens"] > 0, 1),
         )
-        state = (jnp.int32(1), tokens, repeat(cache), alive, out, best, finished)
+        state = (jnp.int32(1), tokens, repeat(cache), alive, out, best, finished, searched)
         # encoder states are no longer read (their keys and values are cached), only their mask
         encoded = encoded.replace(
             x=jnp.repeat(encoded.x, k, axis=0),
@@ -171,7 +175,9 @@ class Beam:
             side=jax.tree.map(lambda a: jnp.repeat(a, k, axis=0), encoded.side),
         )
         step = _stepper(model, theta, tuned, encoded)
-        state = jax.lax.while_loop(unfinished, lambda s: advance(*s), state)
+        state = jax.lax.while_loop(
+            lambda s: (s[0] < length) & jnp.any(s[7]), lambda s: advance(*s), state
+        )
         return state[6][:, 0]
 
 

@@ -73,6 +73,21 @@ class Evaluation:
         """Number of examples."""
         return len(self._tokens)
 
+    def check(self, model, theta, tuned) -> dict[str, float]:
+        """UserError for what `run` would refuse, so that it is known before training begins.
+
+        Traces the decoder and scores the targets as if they were predictions -> those metrics;
+        arrays may be shapes.
+        """
+        forced = {"teacher_forced_loss": 0.0, "teacher_forced_accuracy": 100.0}
+        if not self.task.metrics:
+            return forced
+        predict = functools.partial(decode, model, self._decoder, self._tokens.lengths["targets"])
+        with sharding.use(self._mesh):
+            jax.eval_shape(predict, theta, tuned, self._batches.batch(0), self._rng, self._labels)
+        examples = self._tokens.examples
+        return data.score(self.task, examples, [e["targets"] for e in examples]) | forced
+
     def run(self, model, theta, tuned, folder: pathlib.Path | None = None) -> dict[str, float]:
         """The task's metrics and the teacher-forced loss and accuracy; `tuned` as exported.
 
@@ -169,6 +184,7 @@ def evaluate(
         examples=eval_examples,
         seed=random_seed,
     )
+    evaluation.check(predictor.model, predictor.theta, predictor.tuned)
     folder = pathlib.Path(output) if output else None
     metrics = evaluation.run(predictor.model, predictor.theta, predictor.tuned, folder)
     result = {"task": task.name, "split": split, "examples": len(evaluation), "metrics": metrics}

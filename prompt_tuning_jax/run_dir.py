@@ -29,25 +29,38 @@ class RunDir:
 
     def __init__(self, model_dir: str, identity: dict[str, Any]):
         self.path = pathlib.Path(model_dir)
-        self._identity = settings.encode(identity)
+        self._identity: dict[str, Any] = {}
+        self._old: dict[str, Any] | None = None
         file = self.path / "settings.json"
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{model_dir}: MODEL_DIR is a file")
         if file.exists():
             try:
-                old = json.loads(file.read_text())
-            except ValueError as error:
-                raise UserError(f"{file}: not JSON ({error}); choose another MODEL_DIR") from None
-            changed = settings.differences(old, self._identity)
+                self._old = dict(json.loads(file.read_text()))
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"{file}: not a run's settings ({error}); choose another MODEL_DIR"
+                ) from None
+        else:
+            for name in ("checkpoints", "artifact", "metrics.jsonl"):
+                if (self.path / name).exists():
+                    raise UserError(
+                        f"{model_dir} holds {name} of something else: choose another MODEL_DIR"
+                    )
+        self.require(identity)
+
+    def require(self, identity: dict[str, Any]) -> None:
+        """More of the run's identity, that is only known later; UserError naming what changed."""
+        more = settings.encode(identity)
+        self._identity |= more
+        if self._old is not None:
+            old = {name: self._old.get(name) for name in more}
+            changed = settings.differences(old, more)
             if changed:
                 raise UserError(
-                    f"{model_dir} holds a run of another configuration ({'; '.join(changed)}): "
+                    f"{self.path} holds a run of another configuration ({'; '.join(changed)}): "
                     "choose another MODEL_DIR, or the old settings to go on with it"
                 )
-        elif (self.path / "checkpoints").exists():
-            raise UserError(
-                f"{model_dir} holds checkpoints of something else: choose another MODEL_DIR"
-            )
 
     def open(self) -> None:
         """Makes the folder and writes the run's identity and gin configuration."""

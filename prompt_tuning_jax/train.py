@@ -9,14 +9,18 @@ if __name__ == "__main__":  # flags are answered before jax is imported
 
     raise SystemExit(main("train"))
 
+import collections
 import functools
+import hashlib
+import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from prompt_tuning_jax import artifacts, backbones, data, run_dir, sharding, t5, tasks
 from prompt_tuning_jax.checkpoints import Checkpoints
@@ -69,15 +73,32 @@ def train(
     run that is started again in its MODEL_DIR goes on where it was. Returns {"step",
     "best": {"step", "metric"}, "artifact"}. Raises UserError for what a user can mend.
     """
-    if train_steps < 1 or eval_period < 1 or checkpoint_period < 1:
-        raise UserError("TRAIN_STEPS, EVAL_PERIOD and CHECKPOINT_PERIOD are positive")
+    _check_positive(
+        TRAIN_STEPS=train_steps,
+        EVAL_PERIOD=eval_period,
+        EVAL_BATCH_SIZE=eval_batch_size,
+        NUM_MICROBATCHES=num_microbatches,
+        CHECKPOINT_PERIOD=checkpoint_period,
+        KEEP=keep,
+        EARLY_STOPPING=early_stopping,
+        LOG_PERIOD=log_period,
+    )
+    trained_on = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
+    evaluated = [task for task, _ in trained_on]
+    if eval_tasks is not None:
+        evaluated = [tasks.resolve(given, mixture_or_task_module) for given in eval_tasks]
+    _check_names(task.name for task, _ in trained_on)
+    _check_names(task.name for task in evaluated)
+    if initial_artifact is not None:
+        # an artifact holds what was exported, so that is what goes on being trained
+        method = method.exported()
     identity = {
         "config": config.architecture()
         | {"dropout_rate": config.dropout_rate, "dtype": config.dtype},
         "method": method,
         "backbone": initial_checkpoint_path,
         "artifact": initial_artifact,
-        "task": mixture_or_task_name,
+        "tasks": trained_on,
         "lengths": task_feature_lengths,
         "optimizer": optimizer,
         "loss": loss,
@@ -85,8 +106,10 @@ def train(
         "num_microbatches": num_microbatches,
         "k_shot": k_shot,
         "random_seed": random_seed,
-        "eval_tasks": eval_tasks,
+        "eval_tasks": evaluated,
         "eval_split": eval_split,
+        "eval_examples": eval_examples,
+        "label_words": {t.name: t.label_words for t in (*dict(trained_on), *evaluated)},
         "decoder": decoder,
     }
     run = run_dir.RunDir(model_dir, identity)
@@ -102,30 +125,30 @@ def train(
         raise UserError(
             f"the vocabulary has {vocabulary.vocab_size} ids, the model {config.vocab_size}"
         )
-    trained_on = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
     tokenise = functools.partial(
         data.tokenise, vocabulary=vocabulary, lengths=task_feature_lengths, data_dir=data_dir
     )
+    training = [tokenise(task, "train") for task, _ in trained_on]
+    held_out = [tokenise(task, eval_split) for task in evaluated]
+    examples = {f"{t.task.name}/{t.split}": _digest(t) for t in (*training, *held_out)}
+    words = [vocabulary.digest, vocabulary.extra_ids]
+    run.require({"vocabulary": words, "examples": examples})
     batches = data.TrainingBatches(
-        [(tokenise(task, "train"), rate) for task, rate in trained_on],
+        [(tokens, rate) for tokens, (_, rate) in zip(training, trained_on, strict=True)],
         batch_size=batch_size,
         seed=random_seed,
         k_shot=k_shot,
     )
-    if eval_tasks is None:
-        evaluated = [task for task, _ in trained_on]
-    else:
-        evaluated = [tasks.resolve(given, mixture_or_task_module) for given in eval_tasks]
     evaluations = [
         Evaluation(
-            tokenise(task, eval_split),
+            tokens,
             batch_size=eval_batch_size or batch_size,
             mesh=devices,
             decoder=decoder,
             loss=loss,
             examples=eval_examples,
         )
-        for task in evaluated
+        for tokens in held_out
     ]
 
     # ---- model: θ, the part of it that stays frozen, and what is tuned -------------------------
@@ -146,6 +169,7 @@ def train(
     else:
         backbone = backbones.read(initial_checkpoint_path, config, places)
         theta, mark = backbone.theta, backbone.fingerprint
+    run.require({"fingerprint": mark})
     frozen, taken = method.split(theta)
     abstract = method.abstract(config, theta)
     axes = method.axes(config, abstract)
@@ -173,11 +197,16 @@ def train(
     )
 
     # ---- restore, and only now write into MODEL_DIR ------------------------------------------
-    run.open()
+    if evaluations:
+        exported = jax.eval_shape(method.export, tuned)
+        now = t5.T5(config, method.exported()), method.join(frozen, tuned), exported
+        metrics, *_ = [evaluation.check(*now) for evaluation in evaluations]
+        data.selection(evaluations[0].task, metrics)
     checkpoints = Checkpoints(run.path, keep)
     if checkpoints.latest() is not None:
         state = checkpoints.restore(state)
         logging.warning("%s: going on from step %d", model_dir, int(state["step"]))
+    run.open()
     writer = run.metrics(int(state["step"]))
 
     # ---- one step ----------------------------------------------------------------------------
@@ -235,7 +264,8 @@ def train(
                 for evaluation, metrics in zip(evaluations, scores, strict=True):
                     writer.write(f"eval/{evaluation.task.name}", step, metrics)
                     progress.note(f"step {step}: {evaluation.task.name} {_line(metrics)}")
-                metric = data.selection(evaluations[0].task, scores[0])
+                # float32, as the state has it: the same metric again is no improvement
+                metric = float(np.float32(data.selection(evaluations[0].task, scores[0])))
                 improved = metric > float(state["best"]["metric"])
                 best = (step, metric, 0) if improved else None
                 state["best"] = _best(state["best"], best)
@@ -310,6 +340,26 @@ def _best(old, new):
         name: jax.device_put(jnp.asarray(value, old[name].dtype), old[name].sharding)
         for name, value in zip(("step", "metric", "since"), new, strict=True)
     }
+
+
+def _check_positive(**settings: int | None) -> None:
+    for name, value in settings.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} = {value}: at least 1")
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise UserError(f"task {name} is there {count} times: results go by tasks' names")
+
+
+def _digest(tokens: data.TokenSet) -> str:
+    """What tells a split's examples from those of other files, templates or vocabularies."""
+    digest = hashlib.sha256(json.dumps(tokens.examples).encode())
+    for ids in (tokens.inputs, tokens.targets):
+        digest.update(ids.offsets.tobytes() + ids.values.tobytes())
+    return f"{len(tokens)} of sha256 {digest.hexdigest()[:16]}"
 
 
 def _encoder_rows(model, method, batch) -> int:

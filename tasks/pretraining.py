@@ -1,9 +1,9 @@
 """Pre-training objectives, in numpy: span corruption (T5) and prefix language modelling.
 
-Each objective is what `Task.objective` holds. It is called anew whenever a document is drawn, with
-the token ids of the document without EOS, and returns the ids of one example's inputs and targets,
-also without EOS: whoever builds the batch appends EOS to both. Room for that EOS is kept, so that an
-objective's result never exceeds `lengths["inputs"] - 1` tokens of input.
+Each objective is what `Task.objective` holds. It is called anew whenever a document is drawn,
+with the token ids of the document without EOS, and returns the ids of one example's inputs and
+targets, also without EOS: whoever builds the batch appends EOS to both. Room for that EOS is kept,
+so that an objective's result never exceeds `lengths["inputs"] - 1` tokens of input.
 
 Sources: Raffel et al. 2020 (arXiv 1910.10683), section 3.1.4; T5's `t5.data.preprocessors`
 (`random_spans_helper`, `random_spans_noise_mask`, `prefix_lm`), whose numbers these reproduce.
@@ -65,9 +65,9 @@ def prefix_lm(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One prefix-LM example: the inputs are a prefix of the document, the targets are the rest.
 
-    The split point is uniform over [1, n - 1], both sides non-empty (a single token is all target);
-    where the rest would not fit `lengths["targets"]`, over the split points where it fits. A document
-    of more than `lengths["inputs"] - 1` tokens gives a random window of that many.
+    The split point is uniform over [1, n - 1], both sides non-empty (a single token is all
+    target); where the rest would not fit `lengths["targets"]`, over the split points where it fits.
+    A document of more than `lengths["inputs"] - 1` tokens gives a random window of that many.
 
     Args:
       ids: the document's tokens [n], without EOS.
@@ -145,8 +145,8 @@ def corrupt(
 
     Args:
       ids: tokens [n], int32.
-      mask: noise tokens [n], bool; as in T5 the first token is kept, so that the i-th sentinel of the
-        targets stands before the span that the i-th sentinel of the inputs replaces.
+      mask: noise tokens [n], bool; as in T5 the first token is kept, so that the i-th sentinel of
+        the targets stands before the span that the i-th sentinel of the inputs replaces.
       vocabulary: gives the sentinels.
 
     Returns:
@@ -167,7 +167,7 @@ def _spans_to_sentinels(ids: np.ndarray, mask: np.ndarray, vocabulary: "Vocabula
     if spans > vocabulary.extra_ids:
         raise UserError(
             f"span corruption makes {spans} spans of a document of {len(ids)} tokens, and the "
-            f"vocabulary has {vocabulary.extra_ids} sentinels: raise extra_ids or shorten the inputs"
+            f"vocabulary has {vocabulary.extra_ids} sentinels: raise extra_ids or shorten inputs"
         )
     result = np.array(ids, np.int32)
     result[starts] = [vocabulary.sentinel(i) for i in range(spans)]

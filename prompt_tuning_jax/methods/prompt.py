@@ -87,7 +87,7 @@ class Prompt(Method):
         }
 
     def exported(self):
-        return Prompt(self.length, prompts=self.prompts)
+        return dataclasses.replace(self, start=Uniform())
 
     def embed(self, shared, site, stream):
         if site.stack != "encoder":

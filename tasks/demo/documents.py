@@ -1,12 +1,13 @@
 """The pre-training corpus: short documents in which the micro-world's skills occur in many forms.
 
-A document is about what somebody thinks of something, or states facts, asks about them and answers.
-Where the question stands, how it is led in and which words answer it vary freely, so that there is a
-direction in the model for "the answer comes now" that no single wording owns. The formats of the
-downstream tasks (`questions.py`) do not occur.
+A document is about what somebody thinks of something, or states facts, asks about them and
+answers. Where the question stands, how it is led in and which words answer it vary freely, so that
+there is a direction in the model for "the answer comes now" that no single wording owns. The
+formats of the downstream tasks (`questions.py`) do not occur.
 """
 
 import random
+import re
 from collections.abc import Iterator
 
 from prompt_tuning_jax.tasks.demo import facts, words
@@ -94,12 +95,21 @@ _NOTES = (
 )
 
 
+# A document grows by one more question or entry while it has at most so many tokens.
+_GROW = (0, 20, 28, 36)
+
+
 def documents(rng: random.Random) -> Iterator[str]:
     """Documents without end, of about 15 to 50 tokens in the project's vocabulary."""
-    makers = (_judged, _asked_once, _asked_often, _noted, _checked)
+    makers = (_judged, _asked_first, _asked, _noted, _checked)
     while True:
         make = rng.choices(makers, (25, 20, 20, 20, 15))[0]
         yield make(rng) + rng.choice((".", ""))
+
+
+def tokens(text: str) -> int:
+    """Words and punctuation marks: each is one token of the project's vocabulary."""
+    return len(re.findall(r"\w+|[^\w\s]", text))
 
 
 def _judged(rng: random.Random) -> str:
@@ -117,15 +127,21 @@ def _judged(rng: random.Random) -> str:
     )
 
 
-def _question(rng: random.Random, passage: list[facts.Fact], answers: tuple[str, str]):
-    if rng.random() < 0.5:
+def _people(rng: random.Random) -> list[facts.Fact]:
+    return facts.contrast(rng, rng.choice((2, 2, 3)))
+
+
+def _question(
+    rng: random.Random, passage: list[facts.Fact], answers: tuple[str, str]
+) -> tuple[str, str]:
+    if rng.random() < 0.6:
         return facts.ask_open(rng, passage)
     truth = rng.random() < 0.5
     return facts.ask_if(rng, passage, truth), answers[0 if truth else 1]
 
 
-def _asked_once(rng: random.Random) -> str:
-    passage = facts.contrast(rng, rng.choice((2, 3)))
+def _asked_first(rng: random.Random) -> str:
+    passage = _people(rng)
     question, answer = _question(rng, passage, rng.choice(_ANSWERS))
     return rng.choice(_QUESTION_BEFORE).format(
         text=facts.tell(rng, passage),
@@ -135,38 +151,37 @@ def _asked_once(rng: random.Random) -> str:
     )
 
 
-def _asked_often(rng: random.Random) -> str:
-    passage = facts.contrast(rng, rng.choice((2, 3)))
+def _asked(rng: random.Random) -> str:
+    passage = _people(rng)
     text = facts.tell(rng, passage)
     style, answers = rng.choice(_QUESTION_AFTER), rng.choice(_ANSWERS)
-    for _ in range(5 - len(passage)):
+    long = rng.choice(_GROW)
+    while True:
         question, answer = _question(rng, passage, answers)
         text += " " + style.format(question=question, answer=answer, who=rng.choice(words.PEOPLE))
-    return text
+        if tokens(text) > long:
+            return text
 
 
 def _noted(rng: random.Random) -> str:
     """A passage and its content once more as a list: densely, whose value is whose."""
-    passage = facts.contrast(rng, rng.choice((2, 3)))
-    text = facts.tell(rng, passage)
-    for _ in range(4 - len(passage)):
-        lead, inside, between = rng.choice(_NOTES)
-        pairs = [(fact.who, fact.what) for fact in rng.sample(passage, len(passage))]
-        if rng.random() < 0.4:
-            pairs = [(what, who) for who, what in pairs]
-        text += f" {lead} " + between.join(inside.join(pair) for pair in pairs) + "."
-    return text.removesuffix(".")
+    passage = _people(rng)
+    lead, inside, between = rng.choice(_NOTES)
+    entries = []
+    for fact in rng.choices(passage, k=rng.choice((1, 2, 4, 5))):
+        sides = (fact.who, fact.what)
+        entries.append(inside.join(sides if rng.random() < 0.6 else sides[::-1]))
+    return f"{facts.tell(rng, passage)} {lead} {between.join(entries)}"
 
 
 def _checked(rng: random.Random) -> str:
     """A passage and a list of claims about it, each marked as right or wrong."""
-    passage = facts.contrast(rng, rng.choice((2, 3)))
-    text = facts.tell(rng, passage)
+    passage = _people(rng)
     answers = rng.choice(_ANSWERS[:4])
     lead, inside, between = rng.choice(_NOTES)
     claims = []
-    for fact in rng.choices(passage, k=3):
+    for fact in rng.choices(passage, k=rng.choice((1, 2, 4))):
         truth = rng.random() < 0.5
         what = fact.what if truth else facts.wrong_value(rng, fact, passage)
         claims.append(f"{fact.who}{inside}{what}? {answers[0 if truth else 1]}")
-    return f"{text} {lead} " + between.join(claims)
+    return f"{facts.tell(rng, passage)} {lead} {between.join(claims)}"

@@ -19,9 +19,8 @@ from prompt_tuning_jax.tasks.demo.documents import documents
 PIECES = 480
 EXTRA_IDS = 32
 _DOCUMENTS = 20_000
-_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + (
-    "áàâãäåæçéèêëíìîïñóòôöøúùûü‘’“”–—…"
-)
+_ACCENTED = "áàâãäåæçéèêëíìîïñóòôöøúùûü‘’“”–—…"
+_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + _ACCENTED
 _WORD_START = "▁"
 
 

@@ -1,0 +1,162 @@
+"""What tests/test_methods.py holds every method to: the methods, and a few steps of each."""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import other_methods
+import small
+import tiny_vocabulary
+
+from prompt_tuning_jax import methods, sharding, t5, train
+from prompt_tuning_jax.losses import Loss
+from prompt_tuning_jax.method import Chain, Method
+from prompt_tuning_jax.optimizers import LearningRate, Optax
+from prompt_tuning_jax.vocabulary import Vocabulary
+
+# Fields by these names get these values, so that a new file of methods/ needs no edit here.
+SMALL = {"length": 5, "rank": 2, "hidden": 8, "width": 8}
+STEPS = 6
+
+
+def _packaged():
+    """Every Method that a module of methods/ defines, small, by its name."""
+    for found in pkgutil.iter_modules(methods.__path__):
+        module = importlib.import_module(f"{methods.__name__}.{found.name}")
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and issubclass(value, Method):
+                fields = {field.name for field in dataclasses.fields(value)}
+                yield value.__name__, value(**{k: v for k, v in SMALL.items() if k in fields})
+
+
+PACKAGED = dict(_packaged())
+METHODS = (
+    PACKAGED
+    | {type(method).__name__: method for method in other_methods.ALL}
+    | {"packaged together": Chain(tuple(PACKAGED.values())), "others": Chain(other_methods.ALL)}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A method on a mesh: θ, what of it stays frozen and what was taken, `tuned`'s logical axes,
+    where the state lies, and train.py's step."""
+
+    method: Method
+    mesh: Any
+    theta: Any
+    frozen: Any
+    taken: Any
+    axes: Any
+    tx: Any
+    step: Any
+
+    def start(self, tuned):
+        """The first state of a run that starts from `tuned`."""
+        abstract = self.method.abstract(small.CONFIG, self.theta)
+        tuned = jax.device_put(tuned, sharding.tuned_shardings(self.mesh, self.axes, abstract))
+        rest = {"opt_state": self.tx.init(tuned), "step": jnp.int32(0)}
+        return {"tuned": tuned} | jax.device_put(rest, sharding.replicated(self.mesh))
+
+    def run(self, tuned):
+        """STEPS steps on one batch -> (every state, the loss that each step began with)."""
+        states, losses = [self.start(tuned)], []
+        with sharding.use(self.mesh):
+            batch = sharding.put_batch(self.mesh, small.batch())
+            for i in range(STEPS):
+                state, report = self.step(states[-1], self.frozen, batch, jax.random.key(i))
+                # as at the start: what a step leaves lies where the compiler likes it
+                states.append(jax.device_put(state, jax.tree.map(lambda a: a.sharding, states[0])))
+                losses.append(float(report["loss"]))
+        return states, losses
+
+    def logits(self, method, exported, **config):
+        """Logits of the batch with `method` and what it exported."""
+        choice = dataclasses.replace(small.CONFIG, **config)
+        theta = method.join(self.frozen, exported)
+        return small.logits(theta, small.batch(), choice, method, exported)
+
+
+@functools.cache
+def job(method: Method, mesh) -> Job:
+    """One a method and mesh, so that its step is compiled once."""
+    theta = jax.device_put(small.theta(), sharding.theta_shardings(mesh, small.CONFIG))
+    frozen, taken = method.split(theta)
+    axes = method.axes(small.CONFIG, method.abstract(small.CONFIG, theta))
+    tx = Optax("adam", LearningRate(base_learning_rate=0.01), {"eps": 1e-3}).build(axes)
+    step = functools.partial(
+        train.update,
+        model=t5.T5(small.CONFIG, method),
+        method=method,
+        tx=tx,
+        loss=Loss(),
+        microbatches=1,
+    )
+    return Job(method, mesh, theta, frozen, taken, axes, tx, small.quick_jit(step))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A run of a method: states[i] is the job's state after i steps."""
+
+    job: Job
+    states: list[dict]
+    losses: list[float]
+
+    @property
+    def method(self) -> Method:
+        return self.job.method
+
+    @property
+    def start(self):
+        return self.states[0]["tuned"]
+
+    @property
+    def tuned(self):
+        return self.states[-1]["tuned"]
+
+    @property
+    def exported(self):
+        return self.method.export(self.tuned)
+
+
+def run(method: Method, mesh) -> Trial:
+    """Trains as train.py does, on a mesh, from the method's own start."""
+    own = job(method, mesh)
+    start = method.read(vocabulary(), ("True", "False"))
+    init = small.quick_jit(functools.partial(method.init, config=small.CONFIG))
+    tuned = init(jax.random.key(1), theta=own.theta, start=start)
+    return Trial(own, *own.run(tuned | {"theta": own.taken}))
+
+
+@functools.cache
+def trial(name: str) -> Trial:
+    """The run of METHODS[name] on one device, run once for all tests."""
+    return run(METHODS[name], one_device())
+
+
+@functools.cache
+def one_device():
+    return sharding.make_mesh(data=1)
+
+
+@functools.cache
+def vocabulary() -> Vocabulary:
+    with tempfile.TemporaryDirectory() as folder:
+        words = Vocabulary(tiny_vocabulary.train(Path(folder)), extra_ids=4)
+        assert words.vocab_size <= small.CONFIG.vocab_size
+        return words
+
+
+def leaves(tree) -> dict[str, np.ndarray]:
+    """A tree's leaves by path."""
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}

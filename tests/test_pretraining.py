@@ -1,0 +1,197 @@
+"""Objectives: cases by hand, T5's own golden examples, and properties of every mask and split."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_vocabulary
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.tasks import pretraining
+from prompt_tuning_jax.vocabulary import Vocabulary
+
+T5_SIZE = 32100  # T5's 32,000 pieces and 100 sentinels
+
+
+class Ids:
+    """Only the sentinels of a vocabulary, which is all that objectives ask for."""
+
+    def __init__(self, vocab_size, extra_ids=100):
+        self.vocab_size, self.extra_ids = vocab_size, extra_ids
+
+    def sentinel(self, index):
+        return self.vocab_size - 1 - index
+
+
+def runs(mask):
+    """How many runs of True there are."""
+    padded = np.concatenate([[False], mask])
+    return int(np.sum(padded[1:] & ~padded[:-1]))
+
+
+def joined(inputs, targets, vocabulary):
+    """The document: each sentinel of the inputs replaced by what follows it in the targets."""
+    sentinels = {vocabulary.sentinel(i) for i in range(vocabulary.extra_ids)}
+    spans, current = {}, None
+    for token in map(int, targets):
+        if token in sentinels:
+            current = token
+            spans[current] = []
+        else:
+            spans[current].append(token)
+    return [t for token in map(int, inputs) for t in spans.get(token, [token])]
+
+
+def test_corrupt_by_hand():
+    ids = np.array([11, 12, 13, 14, 15, 16], np.int32)
+    mask = np.array([False, False, True, True, False, True])
+    inputs, targets = pretraining.corrupt(ids, mask, Ids(100, 8))
+    assert inputs.tolist() == [11, 12, 99, 15, 98]
+    assert targets.tolist() == [99, 13, 14, 98, 16]
+
+
+def test_a_real_vocabulary_gives_its_last_ids_as_sentinels(tmp_path):
+    vocabulary = Vocabulary(tiny_vocabulary.train(tmp_path), extra_ids=4)
+    ids, mask = np.array([3, 4, 5], np.int32), np.array([False, True, False])
+    inputs, _ = pretraining.corrupt(ids, mask, vocabulary)
+    assert inputs.tolist() == [3, vocabulary.vocab_size - 1, 5]
+
+
+def test_more_spans_than_sentinels():
+    mask = np.tile([False, True], 3)
+    with pytest.raises(UserError, match="3 spans of a document of 6 tokens.*2 sentinels"):
+        pretraining.corrupt(np.arange(6, dtype=np.int32), mask, Ids(100, 2))
+
+
+# The first two are T5's own numbers for its usual lengths (512 -> 568 and 114); the third follows
+# by hand: 53 tokens have 8 noise tokens (7.95) in 3 spans, so 53 - 8 + 3 + 1 = 49 > 48.
+@pytest.mark.parametrize(
+    ("inputs_length", "expected"), [(512, (568, 114)), (1024, (1137, 229)), (48, (52, 12))]
+)
+def test_lengths(inputs_length, expected):
+    assert pretraining.span_corruption_lengths(inputs_length) == expected
+
+
+def test_the_last_span_is_the_documents_end_where_one_is_enough():
+    # 20 tokens have 3 noise tokens, one span: no choice is left
+    mask = pretraining.random_spans_noise_mask(20, np.random.default_rng(0))
+    assert mask.tolist() == [False] * 17 + [True] * 3
+
+
+def test_all_masks_are_equally_likely():
+    # 7 tokens, 4 noise in 2 spans: 3 ways for the noise, 2 for the 3 others
+    rng = np.random.default_rng(0)
+    draws = 6000
+    seen: dict[tuple, int] = {}
+    for _ in range(draws):
+        mask = tuple(pretraining.random_spans_noise_mask(7, rng, 0.5, 2.0).tolist())
+        seen[mask] = seen.get(mask, 0) + 1
+    assert len(seen) == 6
+    # a share of 1/6 has a standard deviation of 0.0048
+    assert np.allclose(np.array(list(seen.values())) / draws, 1 / 6, atol=0.025)
+
+
+@settings(deadline=None)
+@given(
+    length=st.integers(2, 300),
+    density=st.floats(0.05, 0.5),
+    mean=st.floats(1.0, 6.0),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_mask_has_t5s_numbers_of_tokens_and_spans(length, density, mean, seed):
+    mask = pretraining.random_spans_noise_mask(length, np.random.default_rng(seed), density, mean)
+    noise = min(max(int(np.rint(np.float32(length) * np.float32(density))), 1), length - 1)
+    spans = max(int(np.rint(np.float32(noise) / np.float32(mean))), 1)
+    assert mask.shape == (length,)
+    assert mask.sum() == noise
+    assert runs(mask) == min(spans, length - noise)
+    assert not mask[0] and mask[-1]
+
+
+@settings(deadline=None)
+@given(
+    ids=st.lists(st.integers(3, 30000), min_size=2, max_size=300), seed=st.integers(0, 2**32 - 1)
+)
+def test_span_corruption_keeps_every_token(ids, seed):
+    vocabulary = Ids(T5_SIZE)
+    inputs, targets = pretraining.span_corruption(
+        ids, np.random.default_rng(seed), vocabulary, {"inputs": 512, "targets": 114}
+    )
+    assert joined(inputs, targets, vocabulary) == ids
+    marks = [token for token in targets.tolist() if token >= T5_SIZE - 100]
+    assert marks == [T5_SIZE - 1 - i for i in range(len(marks))]
+    assert [token for token in inputs.tolist() if token >= T5_SIZE - 100] == marks
+
+
+def test_a_long_document_fills_the_lengths_exactly():
+    rng = np.random.default_rng(3)
+    ids = np.arange(3, 3003)
+    inputs, targets = pretraining.span_corruption(
+        ids, rng, Ids(T5_SIZE), {"inputs": 512, "targets": 114}
+    )
+    assert (len(inputs), len(targets)) == (511, 113)
+    window = joined(inputs, targets, Ids(T5_SIZE))
+    assert window == list(range(window[0], window[0] + 568))
+    starts = {
+        pretraining.prefix_lm(ids, rng, Ids(T5_SIZE), {"inputs": 64, "targets": 64})[0][0]
+        for _ in range(20)
+    }
+    assert len(starts) > 10
+
+
+@settings(deadline=None)
+@given(
+    length=st.integers(1, 120),
+    inputs=st.integers(8, 64),
+    targets=st.integers(4, 64),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_prefix_lm_splits_a_window_and_cuts_nothing(length, inputs, targets, seed):
+    ids = np.arange(3, 3 + length)
+    prefix, rest = pretraining.prefix_lm(
+        ids, np.random.default_rng(seed), Ids(T5_SIZE), {"inputs": inputs, "targets": targets}
+    )
+    whole = [*prefix.tolist(), *rest.tolist()]
+    assert whole == list(range(whole[0], whole[0] + min(length, inputs - 1)))
+    assert len(rest) >= 1 and len(rest) <= max(targets - 1, 1)
+    assert len(prefix) >= min(1, length - 1)
+
+
+def test_prefix_lm_splits_uniformly():
+    rng = np.random.default_rng(0)
+    lengths = {"inputs": 64, "targets": 64}
+    draws = [
+        len(pretraining.prefix_lm(range(6), rng, Ids(T5_SIZE), lengths)[0]) for _ in range(5000)
+    ]
+    shares = np.bincount(draws, minlength=6) / 5000
+    assert shares[0] == 0
+    # a share of 1/5 has a standard deviation of 0.0057
+    assert np.allclose(shares[1:], 0.2, atol=0.03)
+
+
+def test_t5s_golden_examples(shared):
+    """From T5's inputs and targets: their document and mask, which must give the same again."""
+    vocabulary = Ids(T5_SIZE)
+    lines = (shared / "data/span_corruption/golden_20.jsonl").read_text().splitlines()
+    assert lines
+    tokens_length, targets_length = pretraining.span_corruption_lengths(1024)
+    for example in map(json.loads, lines):
+        document = joined(example["inputs"], example["targets"], vocabulary)
+        mask, spans = [], dict(zip(*_spans(example["targets"]), strict=True))
+        for token in example["inputs"]:
+            mask += [True] * spans[token] if token in spans else [False]
+        ours = pretraining.random_spans_noise_mask(len(document), np.random.default_rng(0))
+        assert len(document) == tokens_length
+        assert len(example["targets"]) == targets_length - 1
+        assert (ours.sum(), runs(ours)) == (sum(mask), runs(np.array(mask)))
+        inputs, targets = pretraining.corrupt(np.array(document), np.array(mask), vocabulary)
+        assert inputs.tolist() == example["inputs"]
+        assert targets.tolist() == example["targets"]
+
+
+def _spans(targets):
+    starts = [i for i, token in enumerate(targets) if token >= T5_SIZE - 100]
+    ends = [*starts[1:], len(targets)]
+    return [targets[i] for i in starts], [b - a - 1 for a, b in zip(starts, ends, strict=True)]
