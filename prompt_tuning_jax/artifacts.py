@@ -88,8 +88,12 @@ def read_facts(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path}: no artifact there (no artifact.json)") from None
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error})") from None
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{file}: format {facts.get('format')!r}, this version reads {FORMAT}")
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise UserError(f"{file}: not an artifact of format {FORMAT}, which this version reads")
+    missing = {"method", "backbone", "sha256"} - set(facts)
+    missing = missing or {"path", "config", "fingerprint"} - set(facts["backbone"])
+    if missing:
+        raise UserError(f"{file}: {', '.join(sorted(missing))} missing")
     return facts
 
 
@@ -161,8 +165,7 @@ def fit(artifact: Artifact, want: Tree) -> Tree:
                 else ""
             )
             raise UserError(f"{artifact.path}: {kind} tensors: {', '.join(names)}{sizes}")
-    paths, structure = jax.tree_util.tree_flatten_with_path(want)
-    return structure.unflatten([there[_name(path)] for path, _ in paths])
+    return jax.tree_util.tree_map_with_path(lambda path, _: there[_name(path)], want)
 
 
 def flatten(tree: Tree) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def attention(q, k, v, bias=None, visible=None, extra: Extra = (), drop=lambda w
         # [B,H,T,S+P]
         scores = jnp.concatenate([scores, more], -1)
     weights = drop(jax.nn.softmax(scores, -1)).astype(q.dtype)
-    out, start = 0, 0
+    out, start = jnp.zeros((), q.dtype), 0
     for _, values in pairs:
         spec = "bhtp,phk->bthk" if values.ndim == 3 else "bhtp,bphk->bthk"
         stop = start + values.shape[-3]

@@ -178,8 +178,13 @@ def _assemble(path: str, there: dict[str, Leaf], config: t5.T5Config, shardings:
 
 
 def write(path: str, name: str, config: t5.T5Config, theta: Any, vocabulary: Vocabulary) -> None:
-    """θ as a backbone folder, float32; an existing one is replaced once the new one is whole."""
+    """θ as a backbone folder, float32; an existing one is replaced once the new one is whole.
+
+    UserError where `path` is there and is something else.
+    """
     target = pathlib.Path(path)
+    if target.exists() and not (target / "backbone.json").is_file():
+        raise UserError(f"{path} is there already and is no backbone of ours: choose another place")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     flat = traverse_util.flatten_dict(theta, sep="/")

@@ -1,6 +1,6 @@
 """A tuned model as a backbone of its own: an artifact of model tuning -> a backbone folder.
 
-    python -m prompt_tuning_jax.convert --artifact=MODEL_DIR/artifact --output=FOLDER
+python -m prompt_tuning_jax.convert --artifact=MODEL_DIR/artifact --output=FOLDER
 """
 
 if __name__ == "__main__":
@@ -36,11 +36,11 @@ def convert(
     path = initial_checkpoint_path or own["path"]
     others = [name for name in artifacts.flatten(read.tuned) if not name.startswith("theta/")]
     if others:
-        raise UserError(f"{artifact}: {others[0]} is no part of θ; only model tuning makes a backbone")
+        raise UserError(f"{artifact}: {others[0]} is no part of θ, so no θ alone is this model")
     config = t5.T5Config(**own["config"])
-    want = traverse_util.flatten_dict(t5.abstract_params(config), sep="/")
-    flat = read.tuned["theta"]
-    if set(flat) != set(want):
+    shapes = t5.abstract_params(config)
+    flat = artifacts.fit(read, read.method.abstract(config, shapes))["theta"]
+    if set(flat) != set(traverse_util.flatten_dict(shapes, sep="/")):
         if path is None:
             raise UserError(f"{artifact}: it holds a part of θ, and its backbone is not known")
         mesh = sharding.make_mesh(data=1)

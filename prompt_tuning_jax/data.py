@@ -120,10 +120,9 @@ def tokenise(
       UserError: as `Task.examples`, a length that leaves no room for a token and EOS, or the task's
         tokens belong to another vocabulary.
     """
-    if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 2:
-        raise UserError(
-            f"TASK_FEATURE_LENGTHS {dict(lengths)}: give inputs and targets 2 tokens or more"
-        )
+    known = isinstance(lengths, Mapping) and set(lengths) == {"inputs", "targets"}
+    if not known or not all(isinstance(n, int) and n >= 2 for n in lengths.values()):
+        raise UserError(f"TASK_FEATURE_LENGTHS {lengths}: give inputs and targets 2 tokens or more")
     if task.vocabulary_digest not in ("", vocabulary.digest):
         raise UserError(f"task {task.name} has another vocabulary than {vocabulary.model_file}")
     examples = task.examples(split, data_dir)
@@ -296,8 +295,10 @@ def selection(task: Task, metrics: Mapping[str, float]) -> float:
     """What chooses the best step, higher being better: the mean of the metrics that the task names.
 
     Raises:
-      UserError: there is no such metric.
+      UserError: there is no such metric, or the task names none.
     """
+    if not task.selection:
+        raise UserError(f"task {task.name}: it names no metric to choose the best step by")
     missing = [name for name in task.selection if name not in metrics]
     if missing:
         known = ", ".join(metrics)

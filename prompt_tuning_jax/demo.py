@@ -20,16 +20,17 @@ from prompt_tuning_jax import launch, plots
 
 FOLDER = pathlib.Path("demo")
 TASK, METRIC = "demo_sentiment", "accuracy"
-LENGTHS = "{'inputs': 64, 'targets': 4}"
+LENGTHS = '{"inputs": 64, "targets": 4}'
 COMMON = [
     "--gin_file=runs/prompt_finetune.gin",
     f"--gin.MIXTURE_OR_TASK_NAME={TASK}",
     f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
     "--gin.EVAL_PERIOD=50",
     "--gin.CHECKPOINT_PERIOD=50",
+    "--gin.TRAIN_STEPS=300",
 ]
-PROMPT = ["--gin_file=models/demo_prompt.gin", *COMMON, "--gin.TRAIN_STEPS=300"]
-FULL = ["--gin_file=models/demo.gin", "--gin_file=methods/full.gin", *COMMON, "--gin.TRAIN_STEPS=300"]
+PROMPT = ["--gin_file=models/demo_prompt.gin", *COMMON]
+FULL = ["--gin_file=models/demo.gin", "--gin_file=methods/full.gin", *COMMON]
 
 
 def run(command: str, *flags: str) -> str:

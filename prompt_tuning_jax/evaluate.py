@@ -45,6 +45,8 @@ class Evaluation:
     ):
         """examples: so many from the beginning, None for all; batch_size is rounded up to a
         multiple of the mesh's "data" axis."""
+        if batch_size < 1:
+            raise UserError(f"BATCH_SIZE = {batch_size}: at least 1")
         self.task = tokens.task
         self._tokens = tokens if examples is None else tokens.first(examples)
         self._decoder, self._loss, self._mesh = decoder, loss, mesh
@@ -107,9 +109,9 @@ class Evaluation:
         texts: list[str] = []
         with sharding.use(self._mesh), Progress(self.task.name, len(self), unit="example") as bar:
             for i, (batch, real) in enumerate(self._batches):
-                batch = sharding.put_batch(self._mesh, batch)
+                inputs = sharding.put_batch(self._mesh, batch)
                 rng = jax.random.fold_in(self._rng, i)
-                ids = decode(model, self._decoder, length, theta, tuned, batch, rng, self._labels)
+                ids = decode(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
                 texts += [vocabulary.decode(row.tolist()) for row in np.asarray(ids)[:real]]
                 bar.update(real)
         return texts

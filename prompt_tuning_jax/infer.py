@@ -13,8 +13,8 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
@@ -42,10 +42,19 @@ def infer(
     """Reads texts, one a line, or JSON lines {"inputs": …}, from `input` (None: standard input) and
     writes {"inputs", "prediction"} to `output` (None: standard output). Returns their number.
 
-    UserError for a line that begins as JSON and is none, or has no text under "inputs".
+    UserError for a line that begins as JSON and is none, or has no text under "inputs": where there
+    is a file, before anything is predicted.
     """
-    if input is not None and not pathlib.Path(input).is_file():
-        raise UserError(f"{input}: no such input file")
+    if batch_size < 1:
+        raise UserError(f"BATCH_SIZE = {batch_size}: at least 1")
+    if input is not None:
+        if not pathlib.Path(input).is_file():
+            raise UserError(f"{input}: no such input file")
+        with open(input, encoding="utf-8") as source:
+            for _ in _texts(source, input):
+                pass
+    if output is not None and not pathlib.Path(output).parent.is_dir():
+        raise UserError(f"{output}: no such folder")
     predictor = load(
         artifact,
         initial_checkpoint_path,
@@ -79,11 +88,19 @@ def infer(
                 )
             sink.flush()
             count += len(chunk)
+    if output and not count:
+        pathlib.Path(output).write_text("")
     return count
 
 
-def _texts(lines: Iterable[str], name: str) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
+def _texts(file: TextIO, name: str) -> Iterator[str]:
+    for number in itertools.count(1):
+        try:
+            line = file.readline()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}:{number}: not UTF-8 text ({error.reason})") from None
+        if not line:
+            return
         line = line.rstrip("\r\n")
         if not line.strip():
             continue

@@ -48,17 +48,15 @@ class Loss:
         """
         real = batch["decoder_loss_weights"].astype(jnp.float32)
         factor = self.normalizing_factor
-        if factor is None:
-            return real
+        if not isinstance(factor, str):
+            return real if factor is None else real / factor
         if factor == "NUM_REAL_TARGET_TOKENS":
             return real / jnp.maximum(real.sum(), 1)
         if factor == "NUM_TOTAL_TARGET_TOKENS":
             return real / real.size
-        if factor == "AVERAGE_PER_SEQUENCE":
-            # each sequence's tokens count one together, and the sequences are averaged
-            rows = jnp.maximum((real.sum(1) > 0).sum(), 1)
-            return real / jnp.maximum(real.sum(1, keepdims=True), 1) / rows
-        return real / factor
+        # AVERAGE_PER_SEQUENCE: a sequence's tokens count one together, the sequences are averaged
+        rows = jnp.maximum((real.sum(1) > 0).sum(), 1)
+        return real / jnp.maximum(real.sum(1, keepdims=True), 1) / rows
 
     def tokens(self, logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         """logits [B,U,V] float32, targets [B,U] -> (loss, z-loss part) of every token, [B,U].

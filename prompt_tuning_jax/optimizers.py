@@ -83,7 +83,7 @@ def _inside_stacks(rule: optax.GradientTransformation, axes: Any) -> optax.Gradi
     def update(updates, state, params):
         pairs = each(rule.update, updates, state, params)
         # a leaf of `axes` -> (update, state)
-        outer = jax.tree.structure(axes, is_leaf=lambda a: isinstance(a, tuple))
+        outer: Any = jax.tree.structure(axes, is_leaf=lambda a: isinstance(a, tuple))
         flat = outer.flatten_up_to(pairs)
         return outer.unflatten([u for u, _ in flat]), outer.unflatten([s for _, s in flat])
 

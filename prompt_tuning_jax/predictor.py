@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,14 +48,27 @@ class Predictor:
         """A prediction for each text, in order.
 
         Lengths are in tokens, the prompt not counted; None: those the artifact was trained with
-        (64 and 32 for the plain T5). Longer inputs are cut.
+        (64 and 32 for the plain T5). Longer inputs are cut, and counted in a warning.
         """
         lengths = self.facts.get("lengths", {"inputs": 64, "targets": 32})
-        width = input_length or lengths["inputs"]
+        width = lengths["inputs"] if input_length is None else input_length
+        length = lengths["targets"] if output_length is None else output_length
+        if min(width, length, batch_size) < 1:
+            raise UserError(
+                f"input length {width}, output length {length}, batch size {batch_size}: "
+                "each is at least 1"
+            )
+        batch_size += -batch_size % self.mesh.shape["data"]
+        encoded = [self.vocabulary.encode(text) for text in texts]
+        cut = sum(len(tokens) >= width for tokens in encoded)
+        if cut:
+            logging.warning(
+                "%d of %d inputs were longer than %d tokens and cut", cut, len(texts), width
+            )
         ids = np.zeros((len(texts), width), np.int32)
-        for row, text in enumerate(texts):
-            tokens = self.vocabulary.encode(text)[: width - 1] + [self.vocabulary.eos_id]
-            ids[row, : len(tokens)] = tokens
+        for row, tokens in enumerate(encoded):
+            ended = [*tokens[: width - 1], self.vocabulary.eos_id]
+            ids[row, : len(ended)] = ended
         predictions: list[str] = []
         rng = jax.random.key(seed)
         for start in range(0, len(texts), batch_size):
@@ -63,7 +77,7 @@ class Predictor:
             batch[: len(real)] = real
             out = self.decode(
                 decoder,
-                output_length or lengths["targets"],
+                length,
                 {"encoder_input_tokens": batch},
                 jax.random.fold_in(rng, start),
             )
@@ -107,7 +121,12 @@ def load(
     config = t5.T5Config(**sizes, dtype=dtype, dropout_rate=0.0)
     devices = sharding.make_mesh(**(mesh or {}))
     words = backbones.vocabulary(path, vocabulary_file, extra_ids)
-    found = backbones.read(path, config, sharding.theta_shardings(devices, config))
+    try:
+        found = backbones.read(path, config, sharding.theta_shardings(devices, config))
+    except UserError as error:
+        if read is None:
+            raise
+        raise UserError(f"{artifact}, its backbone: {error}") from None
     if read is None:
         return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, devices, {})
     artifacts.check_backbone(read, found.fingerprint, config)

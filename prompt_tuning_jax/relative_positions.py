@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prompt_tuning_jax.weights import weight
+
 MAX_DISTANCE = 128
 
 
@@ -38,8 +40,8 @@ class RelativePositions(nn.Module):
     @nn.compact
     def __call__(self, query, key):
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
-        table = self.param("rel_embedding", init, (self.heads, self.buckets), jnp.float32)
+        shape, axes = (self.heads, self.buckets), ("heads", "relpos_buckets")
+        table = weight(self, "rel_embedding", init, shape, axes)
         # [B|1,T,S]
         distance = key[:, None, :] - query[:, :, None]
         # [H,B|1,T,S] -> [B|1,H,T,S]

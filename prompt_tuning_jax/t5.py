@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from flax import struct
 from prompt_tuning_jax.attention import attention
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
+from prompt_tuning_jax.weights import weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ class _Context:
     visible: jax.Array  # [B|1,T,S] bool: which keys a query may see in self-attention
     memory: jax.Array | None = None  # [B,S,D] encoder states
     memory_visible: jax.Array | None = None  # [B,T,S] bool, the same for cross-attention
-    step: jax.Array | None = None  # decoding step: where in the cache this token goes
+    step: Any = None  # decoding step, int32: where in the cache this token goes
 
 
 class Kernel(nn.Module):
@@ -99,13 +100,12 @@ class Kernel(nn.Module):
     features: int
     axes: tuple[str, str]
     scale: float = 1.0
-    distribution: str = "normal"
+    distribution: Literal["normal", "truncated_normal"] = "normal"
 
     @nn.compact
     def __call__(self, x):
         init = nn.initializers.variance_scaling(self.scale, "fan_in", self.distribution)
-        init = nn.with_logical_partitioning(init, self.axes)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+        kernel = weight(self, "kernel", init, (x.shape[-1], self.features), self.axes)
         return jnp.dot(x, kernel.astype(x.dtype))
 
 
@@ -114,8 +114,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        scale = weight(self, "scale", nn.initializers.ones, (x.shape[-1],), ("embed",))
         wide = x.astype(jnp.float32)
         wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
         return wide.astype(x.dtype) * scale.astype(x.dtype)
@@ -154,9 +153,11 @@ class Attention(nn.Module):
                     jax.lax.dynamic_update_slice_in_dim(old, new, context.step, axis=1)
                     for old, new in zip(cache, (k, v), strict=True)
                 )
-        bias, visible = context.bias, context.visible
-        if site.part == "cross":
-            bias, visible = None, context.memory_visible
+        seen = {
+            "self": (context.bias, context.visible),
+            "cross": (None, context.memory_visible),
+        }
+        bias, visible = seen[site.part]
         # T5 drops whole columns: the same keys for every query of a head
         drop = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not site.train)
 
@@ -339,9 +340,8 @@ class Embed(nn.Module):
     config: T5Config
 
     def setup(self):
-        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
-        shape = (self.config.vocab_size, self.config.emb_dim)
-        self.embedding = self.param("embedding", init, shape, jnp.float32)
+        shape, axes = (self.config.vocab_size, self.config.emb_dim), ("vocab", "embed")
+        self.embedding = weight(self, "embedding", nn.initializers.normal(1.0), shape, axes)
 
     def __call__(self, tokens):
         # [B,T] -> [B,T,D]

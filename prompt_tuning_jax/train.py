@@ -86,6 +86,8 @@ def train(
     trained_on = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
     evaluated = [task for task, _ in trained_on]
     if eval_tasks is not None:
+        if not isinstance(eval_tasks, list | tuple):
+            raise UserError(f"EVAL_TASKS = {eval_tasks!r}: write a list of tasks, [{eval_tasks!r}]")
         evaluated = [tasks.resolve(given, mixture_or_task_module) for given in eval_tasks]
     _check_names(task.name for task, _ in trained_on)
     _check_names(task.name for task in evaluated)
@@ -131,8 +133,8 @@ def train(
     training = [tokenise(task, "train") for task, _ in trained_on]
     held_out = [tokenise(task, eval_split) for task in evaluated]
     examples = {f"{t.task.name}/{t.split}": _digest(t) for t in (*training, *held_out)}
-    words = [vocabulary.digest, vocabulary.extra_ids]
-    run.require({"vocabulary": words, "examples": examples})
+    pieces = [vocabulary.digest, vocabulary.extra_ids]
+    run.require({"vocabulary": pieces, "examples": examples})
     batches = data.TrainingBatches(
         [(tokens, rate) for tokens, (_, rate) in zip(training, trained_on, strict=True)],
         batch_size=batch_size,
@@ -159,7 +161,7 @@ def train(
             f"prompt and inputs are {rows} rows, MAX_ENCODER_LENGTH is {max_encoder_length}: "
             "shorten PROMPT_LENGTH or TASK_FEATURE_LENGTHS['inputs']"
         )
-    words = list(dict.fromkeys(word for task, _ in trained_on for word in task.label_words))
+    words = tuple(dict.fromkeys(word for task, _ in trained_on for word in task.label_words))
     start = method.read(vocabulary, words)
     seed = jax.random.key(random_seed)
     if initial_checkpoint_path is None:
@@ -199,8 +201,8 @@ def train(
     # ---- restore, and only now write into MODEL_DIR ------------------------------------------
     if evaluations:
         exported = jax.eval_shape(method.export, tuned)
-        now = t5.T5(config, method.exported()), method.join(frozen, tuned), exported
-        metrics, *_ = [evaluation.check(*now) for evaluation in evaluations]
+        first = t5.T5(config, method.exported()), method.join(frozen, tuned), exported
+        metrics, *_ = [evaluation.check(*first) for evaluation in evaluations]
         data.selection(evaluations[0].task, metrics)
     checkpoints = Checkpoints(run.path, keep)
     if checkpoints.latest() is not None:
@@ -267,8 +269,7 @@ def train(
                 # float32, as the state has it: the same metric again is no improvement
                 metric = float(np.float32(data.selection(evaluations[0].task, scores[0])))
                 improved = metric > float(state["best"]["metric"])
-                best = (step, metric, 0) if improved else None
-                state["best"] = _best(state["best"], best)
+                state["best"] = _best(state["best"], (step, metric, 0) if improved else None)
                 if improved:
                     artifacts.save_artifact(
                         run.path / "artifact", method, state["tuned"], facts(step, scores[0])

@@ -33,7 +33,9 @@ def get(name: str, module: str | None = None) -> Task:
 
 
 def resolve(given: str | Task, module: str | None = None) -> Task:
-    """A task as it is, or by its name (`get`)."""
+    """A task as it is, or by its name (`get`). UserError for what is neither."""
+    if not isinstance(given, str | Task):
+        raise UserError(f"{given!r} is no task: give a name, or @text_files.Text()")
     return given if isinstance(given, Task) else get(given, module)
 
 

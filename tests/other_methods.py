@@ -53,7 +53,7 @@ class Adapter(Method):
 
 @dataclasses.dataclass(frozen=True)
 class Ladder(Method):
-    """A narrow network beside both stacks (Sung et al. 2022), by `side_start`, `side` and `head`."""
+    """A narrow network beside both stacks (Sung et al. 2022), by `side_start`, `side`, `head`."""
 
     width: int = 4
 

@@ -1,9 +1,7 @@
 """The contract that every method keeps: those of methods/, found by walking it, those of
 other_methods.py, and chains of either. A new file of methods/ is held to it without an edit."""
 
-import dataclasses
-import inspect
-import json
+import importlib
 import os
 import pathlib
 import subprocess
@@ -16,17 +14,17 @@ import numpy as np
 import other_methods
 import pytest
 import small
-from contract import METHODS, trial
+from contract import METHODS, leaves, trial
+from flax import linen as nn
 from safetensors.numpy import load_file
 
-from prompt_tuning_jax import artifacts, decoding, t5
-from prompt_tuning_jax.method import Chain, Method, Site
-from prompt_tuning_jax.methods.full import Full
-from prompt_tuning_jax.methods.prompt import Prompt
+from prompt_tuning_jax import artifacts, decoding, sharding, t5
 from prompt_tuning_jax.optimizers import Adafactor
 
 CONFIG = small.CONFIG
 FACTS = {"backbone": {"path": "x", "fingerprint": "0", "config": CONFIG.architecture()}}
+# Those that add nothing to the frozen model until they are trained.
+IDENTITIES = ("Full", "LoRA", "IA3", "Adapter", "Ladder", "LlamaAdapter")
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -37,42 +35,42 @@ every_method = pytest.mark.parametrize("name", METHODS)
 def test_adds_no_variable_to_the_frozen_model(name):
     method, own = METHODS[name], t5.abstract_params(CONFIG)
     tuned = jax.eval_shape(method.export, method.abstract(CONFIG, own))
-    model = t5.T5(CONFIG, method)
-    made = jax.eval_shape(model.init, jax.random.key(0), tuned, small.batch())
-    assert set(made) == {"params"}
-    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), own)
-    made = jax.tree.map(lambda leaf: (leaf.value.shape, leaf.value.dtype), made["params"], is_leaf=boxed)
-    assert made == shapes
-
-
-def boxed(node):
-    return hasattr(node, "value")
+    init = t5.T5(CONFIG, method).init
+    variables = jax.eval_shape(init, jax.random.key(0), tuned, small.batch())
+    assert nn.unbox(variables) == {"params": own}
 
 
 @every_method
 def test_unrolled_layers_are_the_scanned_ones(name):
+    t, method = trial(name), METHODS[name].exported()
+    unrolled = t.job.logits(method, t.exported, scan_unroll=0)
+    small.close(unrolled, t.job.logits(method, t.exported))
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_an_identity_starts_as_the_plain_model(name):
     t = trial(name)
-    method, exported = t.method.exported(), t.method.export(t.tuned)
-    small.close(t.logits(method, exported, scan_unroll=0), t.logits(method, exported))
+    logits = t.job.logits(t.method.exported(), t.method.export(t.start))
+    small.close(logits, small.logits(small.theta(), small.batch()), 1e-6)
 
 
-@pytest.fixture(scope="module")
-def mesh_results(tmp_path_factory):
-    """A folder with NAME.npz of every method's steps on a 2x4 mesh."""
-    folder = tmp_path_factory.mktemp("mesh")
-    script = pathlib.Path(__file__).with_name("on_eight_devices.py")
-    flags = "--xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, script, folder], env=environment, check=True)
-    return folder
+@pytest.mark.parametrize("name", ["packaged together", "others"])
+def test_greedy_decoding_is_teacher_forcing(name):
+    t, method = trial(name), METHODS[name].exported()
+    theta, model = t.method.join(t.job.frozen, t.tuned), t5.T5(CONFIG, method)
 
+    @small.quick_jit
+    def greedy(theta, tuned, batch):
+        rng = jax.random.key(0)
+        return decoding.Greedy()(model, theta, tuned, batch, 6, rng, None)
 
-@every_method
-def test_a_2x4_mesh_is_one_device(name, mesh_results):
-    t, results = trial(name), np.load(mesh_results / f"{name}.npz")
-    small.close(results["losses"], t.losses)
-    for path, leaf in contract.leaves(t.tuned).items():
-        small.close(results[path], leaf, 1e-4)
+    batch = small.batch([[8, 30, 1], [2], [60, 7], [9, 1]])  # not what was trained on
+    rows = np.asarray(greedy(theta, t.exported, batch))
+    batch["decoder_input_tokens"] = np.pad(rows[:, :-1], ((0, 0), (1, 0)))
+    chosen = small.logits(theta, batch, CONFIG, method, t.exported).argmax(-1)
+    written = np.cumsum(rows == decoding.EOS, 1) - (rows == decoding.EOS) == 0
+    assert np.array_equal(rows, np.where(written, chosen, 0))
+    assert len({tuple(row) for row in rows}) > 1
 
 
 # ---- training ------------------------------------------------------------------------------
@@ -80,39 +78,36 @@ def test_a_2x4_mesh_is_one_device(name, mesh_results):
 
 @every_method
 def test_only_tuned_moves(name):
-    t, theta = trial(name), small.theta()
-    taken = t.states[0]["tuned"]["theta"]
-    assert small.same(t.method.join(t.frozen, {"theta": taken}), theta)
-    still = [path for path, leaf in contract.leaves(t.states[0]["tuned"]).items()
-             if np.array_equal(leaf, contract.leaves(t.tuned)[path])]
-    assert still == []
-    # Adam's two slots for each tuned number, and its counters
-    slots = [leaf.size for leaf in jax.tree.leaves(t.states[0]["opt_state"]) if leaf.ndim]
-    tuned = [leaf.size for leaf in jax.tree.leaves(t.tuned) if leaf.ndim]
-    assert sum(slots) == 2 * sum(tuned)
+    t = trial(name)
+    # θ as the steps left it, put together with what was taken out of it at the start
+    assert small.same(t.method.join(t.job.frozen, t.start), small.theta())
+    before, after = leaves(t.start), leaves(t.tuned)
+    assert [path for path in before if np.array_equal(before[path], after[path])] == []
+    # Adam's two slots for each tuned leaf, and nothing for what is frozen
+    slots = sorted(leaf.shape for leaf in leaves(t.states[0]["opt_state"]).values() if leaf.ndim)
+    assert slots == sorted(2 * [leaf.shape for leaf in before.values() if leaf.ndim])
 
 
 @every_method
 def test_the_loss_falls(name):
     losses = trial(name).losses
-    assert losses[-1] < losses[0] - 0.03
     assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0] - 0.03
 
 
 @every_method
-def test_axes_are_those_of_tuned(name):
+def test_axes_name_every_dimension_of_tuned(name):
     t = trial(name)
-    sizes = dataclasses.asdict(CONFIG)
-    known = {"layers", "prompts", "prompt", "prompt_embed", "embed", "vocab", "mlp", "joined_kv",
-             "heads", "relpos_buckets", None}
+    known = {axis for axis, _ in sharding.RULES} | {None}
 
     def check(leaf, names):
-        assert isinstance(names, tuple) and len(names) == leaf.ndim and set(names) <= known
+        assert isinstance(names, tuple) and len(names) == leaf.ndim
+        assert set(names) <= known
         if names and names[0] == "layers":
-            assert leaf.shape[0] in (sizes["num_encoder_layers"], sizes["num_decoder_layers"])
+            assert leaf.shape[0] in (CONFIG.num_encoder_layers, CONFIG.num_decoder_layers)
 
-    jax.tree.map(check, t.tuned, t.axes)
-    tx = Adafactor().build(t.axes)
+    jax.tree.map(check, t.tuned, t.job.axes)
+    tx = Adafactor().build(t.job.axes)
     slots = jax.eval_shape(tx.init, t.tuned)
     updates, _ = jax.eval_shape(tx.update, t.tuned, slots, t.tuned)
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, t.tuned)
@@ -120,10 +115,28 @@ def test_axes_are_those_of_tuned(name):
 
 @pytest.mark.parametrize("name", ["ClippedPrompt", "others"])
 def test_constrain_follows_every_update(name):
-    t, (limit,) = trial(name), {m.limit for m in other_methods.ALL if hasattr(m, "limit")}
-    for state in t.states[1:]:
-        (rows,) = [v for k, v in contract.leaves(state["tuned"]).items() if "prompt" in k]
-        assert np.abs(rows).max() == np.float32(limit)  # the start is in ±0.5: some are clipped
+    limit = np.float32(other_methods.ClippedPrompt().limit)
+    for state in trial(name).states[1:]:
+        (rows,) = [leaf for path, leaf in leaves(state["tuned"]).items() if "prompt" in path]
+        assert np.abs(rows).max() == limit  # rows start in ±0.5: some are clipped
+
+
+@pytest.fixture(scope="module")
+def mesh_results(tmp_path_factory):
+    """A folder with NAME.npz of every method's steps on a 2x4 mesh."""
+    folder = tmp_path_factory.mktemp("mesh")
+    script = pathlib.Path(__file__).with_name("on_eight_devices.py")
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, script, folder], env=os.environ | flags, check=True)
+    return folder
+
+
+@every_method
+def test_a_2x4_mesh_is_one_device(name, mesh_results):
+    results = np.load(mesh_results / f"{name}.npz")
+    small.close(results["losses"], trial(name).losses)
+    for path, leaf in leaves(trial(name).tuned).items():
+        small.close(results[path], leaf, 1e-4)
 
 
 # ---- artifacts -----------------------------------------------------------------------------
@@ -137,22 +150,20 @@ def artifact(name, tmp_path):
     return artifacts.read(tmp_path / "artifact")
 
 
-def fitted(t, artifact):
+def fitted(artifact):
     """An artifact's `tuned` in the structure that its own method wants."""
-    return artifacts.fit(artifact, artifact.method.abstract(CONFIG, t.theta))
+    return artifacts.fit(artifact, artifact.method.abstract(CONFIG, small.theta()))
 
 
 @every_method
 def test_an_artifact_is_exactly_what_was_exported(name, artifact):
-    t, exported = trial(name), trial(name).method.export(trial(name).tuned)
-    assert artifact.method == t.method.exported()
-    assert type(artifact.method) is type(t.method)
-    assert contract.leaves(artifact.tuned).keys() == contract.leaves(exported).keys()
-    for path, leaf in contract.leaves(exported).items():
-        assert np.array_equal(contract.leaves(artifact.tuned)[path], leaf), path
-    assert small.same(
-        t.logits(artifact.method, fitted(t, artifact)), t.logits(t.method.exported(), exported)
-    )
+    t, method = trial(name), METHODS[name].exported()
+    assert artifact.method == method and type(artifact.method) is type(METHODS[name])
+    wanted, read = leaves(t.exported), leaves(fitted(artifact))
+    assert read.keys() == wanted.keys()
+    assert all(small.same(read[path], wanted[path]) for path in wanted)
+    logits = t.job.logits(artifact.method, fitted(artifact))
+    assert np.array_equal(logits, t.job.logits(method, t.exported | {"theta": t.tuned["theta"]}))
 
 
 @every_method
@@ -160,39 +171,82 @@ def test_an_artifact_holds_nothing_frozen(name, artifact):
     t, folder = trial(name), pathlib.Path(artifact.path)
     assert {file.name for file in folder.iterdir()} == {"artifact.json", "tuned.safetensors"}
     tensors = load_file(folder / "tuned.safetensors")
-    assert {k.removeprefix("theta/") for k in tensors if k.startswith("theta/")} == set(
-        t.tuned["theta"]
-    )
-    frozen = [leaf.tobytes() for leaf in contract.leaves(t.frozen).values()]
+    theta = {path.removeprefix("theta/") for path in tensors if path.startswith("theta/")}
+    assert theta == set(t.tuned["theta"])
+    frozen = {leaf.tobytes() for leaf in leaves(t.job.frozen).values()}
     assert not [path for path, value in tensors.items() if value.tobytes() in frozen]
-    assert sum(v.nbytes for v in tensors.values()) + 20_000 > sum(
-        file.stat().st_size for file in folder.iterdir()
-    )
+    size = sum(value.nbytes for value in tensors.values())
+    assert (folder / "tuned.safetensors").stat().st_size < size + 200 * len(tensors)
 
 
 @every_method
 def test_an_artifact_starts_another_run(name, artifact):
-    t, method = trial(name), artifact.method
-    tuned = fitted(t, artifact)
-    # the run's own method where nothing was reparametrised: the state goes on as it was
-    if jax.tree.structure(tuned) == jax.tree.structure(t.tuned):
-        state, report = t.step(t.states[-1] | {"tuned": tuned}, t.frozen, small.batch(), RNG)
-        ours, _ = t.step(t.states[-1], t.frozen, small.batch(), RNG)
-        assert small.same(state, ours)
-    else:
-        assert small.same(method.export(tuned), tuned)
-
-
-RNG = jax.random.key(9)
-
-
-# ---- exported ------------------------------------------------------------------------------
+    t, again = trial(name), contract.job(artifact.method, contract.one_device())
+    _, report = t.job.step(t.states[-1], t.job.frozen, small.batch(), jax.random.key(0))
+    _, losses = again.run(fitted(artifact))
+    small.close(losses[0], report["loss"])
+    assert losses[-1] < losses[0]
 
 
 @every_method
 def test_exported_logits_are_those_of_training(name):
-    t = trial(name)
-    exported = t.method.export(t.tuned)
-    small.close(t.logits(t.method.exported(), exported), t.logits(t.method, exported), 1e-6)
-    again = t.method.exported()
-    assert again.exported() == again and small.same(again.export(exported), exported)
+    t, method = trial(name), METHODS[name].exported()
+    small.close(t.job.logits(method, t.exported), t.job.logits(t.method, t.exported), 1e-6)
+    assert method.exported() == method
+    assert small.same(method.export(t.exported), t.exported)
+
+
+# ---- a method outside the package ----------------------------------------------------------
+
+OUTSIDE = '''
+"""A trained vector added to the decoder's states before the logits."""
+import dataclasses
+import jax.numpy as jnp
+from prompt_tuning_jax.method import Method
+
+@dataclasses.dataclass(frozen=True)
+class Shift(Method):
+    scale: float = 2.0
+
+    def init_shared(self, rng, config, theta, start):
+        return {"shift": jnp.zeros(config.emb_dim)}
+
+    def head(self, shared, site, x, side):
+        return x + self.scale * shared["shift"]
+'''
+READ = """
+import importlib, sys
+import numpy as np
+import small
+from prompt_tuning_jax import artifacts
+path, module, out = sys.argv[1:]
+try:
+    artifacts.read(path)
+except UserError as error:
+    print(error)
+importlib.import_module(module)
+artifact = artifacts.read(path)
+tuned = artifacts.fit(artifact, artifact.method.abstract(small.CONFIG, small.theta()))
+np.save(out, small.logits(small.theta(), small.batch(), small.CONFIG, artifact.method, tuned))
+"""
+
+
+def test_a_method_in_one_new_file_outside_the_package(tmp_path, monkeypatch):
+    (tmp_path / "shift_of_mine.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    method = importlib.import_module("shift_of_mine").Shift(scale=3.0)
+    t = contract.run(method, contract.one_device())
+    assert t.losses[-1] < t.losses[0] - 0.03
+    path, out = tmp_path / "artifact", tmp_path / "logits.npy"
+    artifacts.save_artifact(path, method, t.tuned, FACTS)
+    # another process, which knows the module only by its name
+    folders = os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", READ, path, "shift_of_mine", out],
+        env=os.environ | {"PYTHONPATH": folders},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert "shift_of_mine.Shift is not ours: import shift_of_mine" in done.stdout
+    assert np.array_equal(np.load(out), t.job.logits(method, t.exported))

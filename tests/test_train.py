@@ -16,7 +16,7 @@ import tiny_run
 from tensorboardX.proto import event_pb2
 
 from prompt_tuning_jax import losses, optimizers, predictor, t5, train
-from prompt_tuning_jax.methods import full, prompt
+from prompt_tuning_jax.methods import full
 
 OWN_TASKS = """
 import dataclasses, os, signal
@@ -31,10 +31,11 @@ def a_third(targets, predictions):
     return {"a_third": 100 / 3}
 
 def deadly(targets, predictions):
-    # not for the targets themselves, and not at the first evaluation
-    if targets != predictions and os.path.exists(os.environ.get("DEADLY", "nowhere")):
-        os.kill(os.getpid(), signal.SIGKILL)
-    open(os.environ.get("DEADLY", os.devnull), "w").close()
+    mark = os.environ.get("DEADLY")
+    if mark and targets != predictions:
+        if os.path.exists(mark):  # the second evaluation
+            os.kill(os.getpid(), signal.SIGKILL)
+        open(mark, "w").close()
     return {}
 
 steady = dataclasses.replace(reviews, name="steady", metrics=(a_third,), selection=("a_third",))
@@ -55,8 +56,8 @@ films/text_files.Text:
   label_words = {"0": "good", "1": "bad"}
 plays/text_files.Text:
   name = "plays"
-  train = "train.jsonl"
-  inputs = "{label} {text}"
+  train = "plays.jsonl"
+  label_words = {"0": "bad", "1": "good"}
   metrics = ["exact_match"]
 """
 # What a checkpoint holds beside `tuned` and the optimizer: the step, and the best evaluation's
@@ -69,6 +70,7 @@ def job(tmp_path_factory):
     job = tiny_run.Job(tmp_path_factory.mktemp("train"))
     (job.folder / "own_tasks.py").write_text(OWN_TASKS)
     (job.folder / "two_tasks.gin").write_text(TWO_TASKS)
+    job.jsonl("plays.jsonl", tiny_run.VALIDATION)
     backbone = _content(job.folder / "backbone")
     yield job
     assert _content(job.folder / "backbone") == backbone  # no run ever wrote into it
@@ -233,14 +235,12 @@ def _theta() -> dict[str, jax.Array]:
 # ---- the step --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "method", [prompt.Prompt(4), full.Full(("decoder/layers/mlp/.*", "token_embedder/.*"))]
-)
-def test_frozen_arrays_stay_as_they_are(method):
+def test_frozen_arrays_stay_as_they_are():
+    method = full.Full(("decoder/layers/mlp/.*", "token_embedder/.*"))
     config = tiny_run.CONFIG
     theta = jax.tree.map(jnp.asarray, tiny_run.random_theta())
     frozen, taken = method.split(theta)
-    tuned = method.init(jax.random.key(4), config, theta, {}) | {"theta": taken}
+    tuned = {"shared": {}, "encoder": {}, "decoder": {}, "theta": taken}
     optimizer = optimizers.Adafactor()
     tx = optimizer.build(method.axes(config, tuned))
     state = {"tuned": tuned, "opt_state": tx.init(tuned), "step": 0}
@@ -272,8 +272,9 @@ def test_frozen_arrays_stay_as_they_are(method):
 
 
 def test_microbatches_add_up_to_the_batch(job):
-    whole = job.train("whole", DROPOUT_RATE=0.0)
-    parts = job.train("parts", DROPOUT_RATE=0.0, NUM_MICROBATCHES=4)
+    flags = {"DROPOUT_RATE": 0.0, "EVAL_TASKS": []}
+    whole = job.train("whole", **flags)
+    parts = job.train("parts", **flags, NUM_MICROBATCHES=4)
     for one, other in zip(tiny_run.metrics(whole), tiny_run.metrics(parts), strict=True):
         assert one.pop("kind") == other.pop("kind")
         assert one == pytest.approx(other, rel=1e-4, abs=1e-4)
@@ -360,11 +361,6 @@ def test_a_mixture_and_several_evaluation_tasks(job):
     assert sorted(os.listdir(run / "predictions" / "12")) == ["films.jsonl", "plays.jsonl"]
     assert "exact_match" in _facts(run)["metrics"]  # the first one's chose the step
     assert _facts(run)["tasks"] == ["films", "plays"]
-    # films have labels of two tokens, plays "0" and "1" of three: two and six examples a batch,
-    # on average
-    tokens = sum(report["target_tokens"] for report in _reports(run, "train"))
-    piece = len(tiny_run.vocabulary().encode("0")) + 1
-    assert tokens / 12 == pytest.approx(2 * 2 + 6 * piece, rel=0.1)
     # an identity without addresses: another process knows the run again
     again = job.process("train", *two, MODEL_DIR="two", TRAIN_STEPS=13)
     assert again.status == 0, again.err
@@ -421,8 +417,8 @@ def test_a_run_in_two_parts_is_the_run_in_one(job, finished):
 
 def test_a_killed_run_goes_on_to_the_same_end(job, monkeypatch):
     flags = [f for f in tiny_run.training() if f != "--gin_file=reviews.gin"]
-    flags += [f"--gin.MIXTURE_OR_TASK_NAME={n}" for n in ("mortal",)]
-    flags += ["--gin.MIXTURE_OR_TASK_MODULE=own_tasks", "--gin.CHECKPOINT_PERIOD=3"]
+    flags += ["--gin.MIXTURE_OR_TASK_NAME=mortal", "--gin.MIXTURE_OR_TASK_MODULE=own_tasks"]
+    flags += ["--gin.CHECKPOINT_PERIOD=3"]
     job.ok("train", *flags, MODEL_DIR="unharmed")
     killed, mark = job.folder / "killed", job.folder / "evaluated_once"
     monkeypatch.setenv("DEADLY", str(mark))

@@ -38,8 +38,8 @@ def leaves(folder: pathlib.Path) -> dict[str, Leaf]:
 
 def _leaf(folder: pathlib.Path, name: str, value: Any) -> Leaf:
     if not isinstance(value, dict):
-        array = np.asarray(value)
-        return Leaf(array.shape, lambda index: array[index])
+        inline = np.asarray(value)
+        return Leaf(inline.shape, lambda index: inline[index])
     # newer specs have kvstore.path, older ones path
     path = (value.get("kvstore") or value)["path"]
     where = folder / pathlib.PurePosixPath(path.rstrip("/")).name

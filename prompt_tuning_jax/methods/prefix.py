@@ -93,7 +93,7 @@ class Prefix(Method):
     def export(self, tuned):
         if not self.hidden:
             return tuned
-        plain = {"shared": {}, "encoder": {}, "decoder": {}}
+        plain: dict[str, dict] = {"shared": {}, "encoder": {}, "decoder": {}}
         for site, params in tuned["shared"].items():
             stack, part = site.split("_")
             _, _, layers, heads, head_dim = params["up"]["kernel"].shape

@@ -40,7 +40,8 @@ class SoftPrompt(nn.Module):
             rows = prompt[stream.prompt_ids[:, 0]]
         first = jnp.ones((stream.segment_ids.shape[0], self.length), jnp.int32)
         own = jnp.broadcast_to(jnp.arange(self.length), (stream.positions.shape[0], self.length))
-        return stream.replace(
+        return dataclasses.replace(
+            stream,
             # [B,P,D] and [B,T,D] -> [B,P+T,D]
             x=jnp.concatenate([rows.astype(stream.x.dtype), stream.x], 1),
             segment_ids=jnp.concatenate([first, stream.segment_ids], 1),
