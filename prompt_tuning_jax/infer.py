@@ -50,8 +50,8 @@ def infer(
     if input is not None:
         if not pathlib.Path(input).is_file():
             raise UserError(f"{input}: no such input file")
-        with open(input, encoding="utf-8") as source:
-            for _ in _texts(source, input):
+        with open(input, encoding="utf-8") as lines:
+            for _ in _texts(lines, input):
                 pass
     if output is not None and not pathlib.Path(output).parent.is_dir():
         raise UserError(f"{output}: no such folder")
@@ -65,9 +65,9 @@ def infer(
     )
     count = 0
     with contextlib.ExitStack() as files:
-        source = files.enter_context(open(input, encoding="utf-8")) if input else sys.stdin
+        source: TextIO = files.enter_context(open(input, encoding="utf-8")) if input else sys.stdin
         texts = _texts(source, input or "standard input")
-        sink = None
+        sink: TextIO | None = None
         while chunk := list(itertools.islice(texts, BATCHES * batch_size)):
             predictions = predictor.predict(
                 chunk,
