@@ -152,15 +152,15 @@ class Beam:
             cache = jax.tree.map(lambda a: jnp.take(a, source, axis=1), cache)
             return i + 1, tokens, cache, alive, out, best, finished, searched
 
-        # the first step has one beam a row; the others open with it
+        # the first step is computed once a row: of its beams only the first is open
         log_probs, cache = step(
             jnp.zeros(rows, jnp.int32), empty_cache(model.config, rows, length), 0
         )
-        out = jnp.zeros((rows, 1, length), jnp.int32)
+        out = jnp.zeros((rows, k, length), jnp.int32)
         alive, out, _, tokens, best, finished, searched = extend(
             0,
             log_probs,
-            jnp.zeros((rows, 1)),
+            jnp.full((rows, k), NEVER).at[:, 0].set(0.0),
             out,
             jnp.full((rows, k), NEVER),
             jnp.zeros((rows, k, length), jnp.int32),

@@ -140,10 +140,11 @@ class File:
             rows = prompts[0][0]
         else:
             try:
-                rows = np.load(path, allow_pickle=False)
+                with path.open("rb") as file:
+                    rows = np.lib.format.read_array(file, allow_pickle=False)
             except FileNotFoundError:
                 raise UserError(f"{path}: no such prompt file") from None
-            except (ValueError, EOFError) as error:
+            except ValueError as error:
                 raise UserError(f"{path}: not a NumPy array ({error})") from None
         if rows.ndim != 2 or rows.dtype.kind != "f":
             raise UserError(f"{path}: a prompt is [P, D] floats, this is {rows.dtype} {rows.shape}")

@@ -109,6 +109,7 @@ def train(
         "k_shot": k_shot,
         "random_seed": random_seed,
         "eval_tasks": evaluated,
+        "selection": [name for task in evaluated[:1] for name in (task.name, *task.selection)],
         "eval_split": eval_split,
         "eval_examples": eval_examples,
         "label_words": {t.name: t.label_words for t in (*dict(trained_on), *evaluated)},

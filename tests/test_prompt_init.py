@@ -1,5 +1,6 @@
 """What a prompt's rows start from."""
 
+import functools
 import json
 
 import jax
@@ -30,11 +31,15 @@ def vocabulary(tmp_path_factory):
 
 def rows(start, vocabulary, length=8, label_words=(), seed=0):
     """The first rows [P,D] of a prompt of `length`."""
-    method = Prompt(length, start)
-    read = method.read(vocabulary, label_words)
-    tuned = jax.jit(method.init, static_argnums=1)(jax.random.key(seed), small.CONFIG, THETA, read)
-    (prompt,) = np.asarray(tuned["shared"]["prompt"])
+    (prompt,) = prompts(Prompt(length, start), vocabulary, label_words, seed)
     return prompt
+
+
+def prompts(method, vocabulary, label_words=(), seed=0):
+    """The first N prompts [N,P,D] of a method."""
+    read = method.read(vocabulary, label_words)
+    init = small.quick_jit(functools.partial(method.init, config=small.CONFIG))
+    return np.asarray(init(jax.random.key(seed), theta=THETA, start=read)["shared"]["prompt"])
 
 
 def tokens(prompt):
@@ -108,11 +113,9 @@ def test_text_in_its_order_cut_or_filled(vocabulary):
 
 
 def test_several_prompts_start_apart(vocabulary):
-    method = Prompt(4, SampledVocabulary(60), prompts=3)
-    read = method.read(vocabulary, ())
-    prompts = method.init(jax.random.key(0), small.CONFIG, THETA, read)["shared"]["prompt"]
-    assert prompts.shape == (3, 4, 16)
-    assert len({tuple(tokens(np.asarray(prompt))) for prompt in prompts}) == 3
+    three = prompts(Prompt(4, SampledVocabulary(60), prompts=3), vocabulary)
+    assert three.shape == (3, 4, 16)
+    assert len({tuple(tokens(prompt)) for prompt in three}) == 3
 
 
 # ---- files ---------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ def test_a_published_prompt(shared, vocabulary):
     read = File(str(shared / "data/prompts/sst2.npy")).read(vocabulary, ())
     assert read["rows"].shape == (100, 768) and read["rows"].dtype == np.float32
     norms = np.linalg.norm(read["rows"], axis=1)
-    assert (int(norms.min()), int(norms.max())) == (344, 2177)
+    assert (round(float(norms.min())), round(float(norms.max()))) == (344, 2177)
 
 
 def test_an_array_s_rows(vocabulary, tmp_path):
@@ -166,7 +169,7 @@ def test_file_errors_are_one_line_and_name_the_file(vocabulary, tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((4, 17)))
     assert "(4, 17)" in error("wide.npy") and "(4, 16)" in error("wide.npy")
     np.savez(tmp_path / "several.npz", a=np.zeros((4, 16)))
-    assert "[P, D]" in error("several.npz") or "not a NumPy array" in error("several.npz")
+    assert "not a NumPy array" in error("several.npz")
     (tmp_path / "folder").mkdir()
     assert "no artifact" in error("folder")
     tuned = {"shared": {}, "encoder": {}, "decoder": {}}

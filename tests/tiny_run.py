@@ -121,12 +121,14 @@ class Job:
     """A folder with a backbone, data and gin files, in which commands run."""
 
     def __init__(self, folder: pathlib.Path):
+        """`folder`: empty, or a copy of another job's."""
         self.folder = folder
-        os.symlink(_backbone(), folder / "backbone")
-        self.jsonl("train.jsonl", TRAIN)
-        self.jsonl("validation.jsonl", VALIDATION)
-        (folder / "tiny.gin").write_text(GIN)
-        (folder / "reviews.gin").write_text(TASK)
+        if not any(folder.iterdir()):
+            os.symlink(_backbone(), folder / "backbone")
+            self.jsonl("train.jsonl", TRAIN)
+            self.jsonl("validation.jsonl", VALIDATION)
+            (folder / "tiny.gin").write_text(GIN)
+            (folder / "reviews.gin").write_text(TASK)
 
     def jsonl(self, name: str, rows) -> None:
         """Writes (text, label) rows as JSON lines."""
@@ -198,7 +200,7 @@ def tensors(artifact: pathlib.Path) -> dict[str, np.ndarray]:
     return load_file(artifact / "tuned.safetensors")
 
 
-def random_theta(seed: int = 0):
+def random_theta(seed: int = 0, config: t5.T5Config = CONFIG):
     """θ as numpy arrays, of about the sizes that T5 begins with."""
     rng = np.random.default_rng(seed)
 
@@ -209,7 +211,7 @@ def random_theta(seed: int = 0):
         wide = 1.0 if name.endswith("embedding") else leaf.shape[-2] ** -0.5
         return rng.normal(0, wide, leaf.shape).astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, t5.abstract_params(CONFIG))
+    return jax.tree_util.tree_map_with_path(draw, t5.abstract_params(config))
 
 
 def vocabulary() -> Vocabulary:
