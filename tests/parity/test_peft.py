@@ -252,8 +252,8 @@ def test_prefix_of_the_decoder(hidden):
     model = peft.get_peft_model(reference.build(SQUARE, theta), settings)
     encoder = model.prompt_encoder["default"]
     layers = SQUARE.num_decoder_layers
-    # PEFT keeps the halves of twice its layers for cross-attention, and does not use them:
-    # layer l of the decoder gets the keys and values of its layer 2 l
+    # PEFT lays its L layers out twice, gives each layer of the decoder the next two and drops the
+    # second, meant for cross-attention: layer l gets the keys and values of PEFT's 2 l mod L
     order = [2 * layer % layers for layer in range(layers)]
 
     def ours(array):
