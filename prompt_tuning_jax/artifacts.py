@@ -80,20 +80,20 @@ def save_artifact(
 
 
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:
-    """artifact.json, checked for format."""
+    """artifact.json, checked."""
     file = pathlib.Path(path) / "artifact.json"
     try:
         facts = json.loads(file.read_text())
+        if facts["format"] == FORMAT:
+            own = facts["backbone"]
+            T5Config(**own["config"]), own["path"], own["fingerprint"]
+            facts["method"]["class"], facts["sha256"]
     except FileNotFoundError:
         raise UserError(f"{path}: no artifact there (no artifact.json)") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error})") from None
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise UserError(f"{file}: not an artifact of format {FORMAT}, which this version reads")
-    missing = {"method", "backbone", "sha256"} - set(facts)
-    missing = missing or {"path", "config", "fingerprint"} - set(facts["backbone"])
-    if missing:
-        raise UserError(f"{file}: {', '.join(sorted(missing))} missing")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not an artifact's description ({error!r})") from None
+    if facts["format"] != FORMAT:
+        raise UserError(f"{file}: format {facts['format']!r}, this version reads {FORMAT}")
     return facts
 
 
@@ -133,11 +133,12 @@ def read(path: str | os.PathLike) -> Artifact:
 def check_backbone(artifact: Artifact, fingerprint: str, config: T5Config) -> None:
     """UserError unless the backbone of this fingerprint and architecture is the artifact's own."""
     own = artifact.facts["backbone"]
+    there = T5Config(**own["config"]).architecture()
     for name, value in config.architecture().items():
-        there = own["config"][name]
-        if (list(value) if isinstance(value, tuple) else value) != there:
+        if there[name] != value:
             raise UserError(
-                f"{artifact.path}: it belongs to {own['path']} with {name} = {there}, not {value}"
+                f"{artifact.path}: it belongs to {own['path']} with {name} = {there[name]}, "
+                f"not {value}"
             )
     if own["fingerprint"] != fingerprint:
         raise UserError(

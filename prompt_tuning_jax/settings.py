@@ -50,11 +50,11 @@ def decode(value: Any) -> Any:
             raise UserError(
                 f"{value['class']} is not ours: import {module_name} in a gin file first"
             )
-        cls = getattr(module, name, None)
+        cls, fields = getattr(module, name, None), decode(value["settings"])
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             raise UserError(f"{module_name} has no dataclass {name}")
         try:
-            return cls(**{k: decode(v) for k, v in value["settings"].items()})
+            return cls(**fields)
         except TypeError as error:
             raise UserError(f"{value['class']}: {error}") from None
     if isinstance(value, dict):

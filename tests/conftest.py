@@ -20,5 +20,6 @@ def shared() -> pathlib.Path:
 
 
 def pytest_terminal_summary(terminalreporter):
-    skipped = [r for r in terminalreporter.stats.get("skipped", []) if _NO_SHARED in str(r.longrepr)]
-    terminalreporter.write_line(f"golden tests skipped for want of shared data: {len(skipped)}")
+    reports = terminalreporter.stats.get("skipped", [])
+    count = sum(_NO_SHARED in str(report.longrepr) for report in reports)
+    terminalreporter.write_line(f"golden tests skipped for want of shared data: {count}")

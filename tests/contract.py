@@ -48,7 +48,7 @@ METHODS = (
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A method on a mesh: θ, what of it stays frozen and what was taken, `tuned`'s logical axes,
-    where the state lies, and train.py's step."""
+    where the state lies, and train.py's step of it."""
 
     method: Method
     mesh: Any
@@ -56,25 +56,19 @@ class Job:
     frozen: Any
     taken: Any
     axes: Any
+    places: Any
     tx: Any
     step: Any
 
-    def start(self, tuned):
-        """The first state of a run that starts from `tuned`."""
-        abstract = self.method.abstract(small.CONFIG, self.theta)
-        tuned = jax.device_put(tuned, sharding.tuned_shardings(self.mesh, self.axes, abstract))
-        rest = {"opt_state": self.tx.init(tuned), "step": jnp.int32(0)}
-        return {"tuned": tuned} | jax.device_put(rest, sharding.replicated(self.mesh))
-
     def run(self, tuned):
-        """STEPS steps on one batch -> (every state, the loss that each step began with)."""
-        states, losses = [self.start(tuned)], []
+        """STEPS steps on one batch from `tuned` -> (every state, the loss each step began with)."""
+        start = {"tuned": tuned, "opt_state": self.tx.init(tuned), "step": jnp.int32(0)}
+        states, losses = [jax.device_put(start, self.places)], []
         with sharding.use(self.mesh):
             batch = sharding.put_batch(self.mesh, small.batch())
             for i in range(STEPS):
                 state, report = self.step(states[-1], self.frozen, batch, jax.random.key(i))
-                # as at the start: what a step leaves lies where the compiler likes it
-                states.append(jax.device_put(state, jax.tree.map(lambda a: a.sharding, states[0])))
+                states.append(state)
                 losses.append(float(report["loss"]))
         return states, losses
 
@@ -90,7 +84,14 @@ def job(method: Method, mesh) -> Job:
     """One a method and mesh, so that its step is compiled once."""
     theta = jax.device_put(small.theta(), sharding.theta_shardings(mesh, small.CONFIG))
     frozen, taken = method.split(theta)
-    axes = method.axes(small.CONFIG, method.abstract(small.CONFIG, theta))
+    abstract = method.abstract(small.CONFIG, theta)
+    axes = method.axes(small.CONFIG, abstract)
+    anywhere = sharding.replicated(mesh)
+    places = {
+        "tuned": sharding.tuned_shardings(mesh, axes, abstract),
+        "opt_state": anywhere,
+        "step": anywhere,
+    }
     tx = Optax("adam", LearningRate(base_learning_rate=0.01), {"eps": 1e-3}).build(axes)
     step = functools.partial(
         train.update,
@@ -100,7 +101,8 @@ def job(method: Method, mesh) -> Job:
         loss=Loss(),
         microbatches=1,
     )
-    return Job(method, mesh, theta, frozen, taken, axes, tx, small.quick_jit(step))
+    step = small.quick_jit(step, out_shardings=(places, None))
+    return Job(method, mesh, theta, frozen, taken, axes, places, tx, step)
 
 
 @dataclasses.dataclass(frozen=True)
