@@ -64,7 +64,7 @@ def save_artifact(
         **facts,
         "sha256": hashlib.sha256(tensors).hexdigest(),
     }
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.new")  # one that a killed run left goes
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     (temporary / "tuned.safetensors").write_bytes(tensors)

@@ -5,6 +5,8 @@ Batches have the names, shapes and values of seqio's EncDecFeatureConverter, unp
 
 import dataclasses
 import functools
+import hashlib
+import json
 import logging
 import math
 import os
@@ -78,6 +80,13 @@ class TokenSet:
             inputs=self.inputs.first(count),
             targets=self.targets.first(count),
         )
+
+    def digest(self) -> str:
+        """What tells these examples from those of other files, templates or vocabularies."""
+        digest = hashlib.sha256(json.dumps(self.examples).encode())
+        for ids in (self.inputs, self.targets):
+            digest.update(ids.offsets.tobytes() + ids.values.tobytes())
+        return f"{len(self)} examples, sha256 {digest.hexdigest()[:16]}"
 
     def pair(self, index: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of one example as the model sees them, cut and with EOS, int32.

@@ -163,6 +163,8 @@ def evaluate(
     artifact None: the plain backbone. task_feature_lengths None: those the artifact was trained
     with. output: a folder for the predictions. Raises UserError for what a user can mend.
     """
+    if output is not None and pathlib.Path(output).is_file():
+        raise UserError(f"{output} is a file: predictions go into a folder")
     task = tasks.resolve(mixture_or_task_name, mixture_or_task_module)
     predictor = load(
         artifact,

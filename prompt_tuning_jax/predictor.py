@@ -113,13 +113,17 @@ def load(
     read = artifacts.read(artifact) if artifact is not None else None
     own = read.facts["backbone"] if read else {}
     path = backbone or own.get("path")
+    if path is None and read is not None:
+        raise UserError(
+            f"{artifact}: its model started from random values; convert makes a backbone of it"
+        )
     if path is None:
         raise UserError("give an artifact (--artifact), a backbone (--backbone), or both")
     if vocabulary_file is None and own.get("vocabulary_file"):
         vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
     sizes = own.get("config") or backbones.describe(path)["config"]
     config = t5.T5Config(**sizes, dtype=dtype, dropout_rate=0.0)
-    devices = sharding.make_mesh(**(mesh or {}))
+    devices = sharding.mesh_of(mesh)
     words = backbones.vocabulary(path, vocabulary_file, extra_ids)
     try:
         found = backbones.read(path, config, sharding.theta_shardings(devices, config))

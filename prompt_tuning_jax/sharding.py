@@ -53,6 +53,15 @@ def make_mesh(data: int = -1, model: int = 1) -> Mesh:
     )
 
 
+def mesh_of(sizes: dict[str, int] | None) -> Mesh:
+    """`make_mesh` of what a user's MESH says, None for all devices over "data"."""
+    sizes = {} if sizes is None else sizes
+    known = isinstance(sizes, dict) and set(sizes) <= {"data", "model"}
+    if not known or not all(isinstance(size, int) for size in sizes.values()):
+        raise UserError(f"MESH = {sizes!r}: sizes of data and model, {{'data': 8, 'model': 4}}")
+    return make_mesh(**sizes)
+
+
 @contextlib.contextmanager
 def use(mesh: Mesh):
     """Within: the model's logical constraints are resolved on `mesh`."""

@@ -11,10 +11,9 @@ if __name__ == "__main__":  # flags are answered before jax is imported
 
 import collections
 import functools
-import hashlib
-import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -118,7 +117,7 @@ def train(
     run = run_dir.RunDir(model_dir, identity)
 
     # ---- devices ---------------------------------------------------------------------------
-    devices = sharding.make_mesh(**(mesh or {}))
+    devices = sharding.mesh_of(mesh)
     sharding.check_batch(devices, batch_size, num_microbatches)
     places = sharding.theta_shardings(devices, config)
 
@@ -133,7 +132,7 @@ def train(
     )
     training = [tokenise(task, "train") for task, _ in trained_on]
     held_out = [tokenise(task, eval_split) for task in evaluated]
-    examples = {f"{t.task.name}/{t.split}": _digest(t) for t in (*training, *held_out)}
+    examples = {f"{t.task.name}/{t.split}": t.digest() for t in (*training, *held_out)}
     pieces = [vocabulary.digest, vocabulary.extra_ids]
     run.require({"vocabulary": pieces, "examples": examples})
     batches = data.TrainingBatches(
@@ -173,6 +172,13 @@ def train(
         backbone = backbones.read(initial_checkpoint_path, config, places)
         theta, mark = backbone.theta, backbone.fingerprint
     run.require({"fingerprint": mark})
+    pretrained = re.search(r"checkpoint_(\d+)/?$", initial_checkpoint_path or "")
+    if pretrained and train_steps > int(pretrained[1]):
+        logging.warning(
+            "TRAIN_STEPS = %d are steps of tuning alone; T5X would count the checkpoint's %s in",
+            train_steps,
+            pretrained[1],
+        )
     frozen, taken = method.split(theta)
     abstract = method.abstract(config, theta)
     axes = method.axes(config, abstract)
@@ -253,6 +259,11 @@ def train(
             if step % log_period == 0 or last:
                 values = {name: float(value) for name, value in report.items()}
                 values["learning_rate"] = float(optimizer.learning_rate(step - 1))
+                if not math.isfinite(values["loss"]):
+                    raise UserError(
+                        f"step {step}: the loss is {values['loss']}, so the parameters are lost: "
+                        "lower LEARNING_RATE and choose another MODEL_DIR"
+                    )
                 writer.write("train", step, values)
                 progress.update(step - progress.done, f"loss {values['loss']:.4f}")
             improved = False
@@ -354,14 +365,6 @@ def _check_names(names: Iterable[str]) -> None:
     for name, count in collections.Counter(names).items():
         if count > 1:
             raise UserError(f"task {name} is there {count} times: results go by tasks' names")
-
-
-def _digest(tokens: data.TokenSet) -> str:
-    """What tells a split's examples from those of other files, templates or vocabularies."""
-    digest = hashlib.sha256(json.dumps(tokens.examples).encode())
-    for ids in (tokens.inputs, tokens.targets):
-        digest.update(ids.offsets.tobytes() + ids.values.tobytes())
-    return f"{len(tokens)} of sha256 {digest.hexdigest()[:16]}"
 
 
 def _encoder_rows(model, method, batch) -> int:

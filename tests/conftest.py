@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +19,16 @@ def shared() -> pathlib.Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(_NO_SHARED)
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def eight_devices(tmp_path_factory) -> pathlib.Path:
+    """A folder of what on_eight_devices.py found in a process of 8 simulated devices."""
+    folder = tmp_path_factory.mktemp("eight_devices")
+    script = pathlib.Path(__file__).with_name("on_eight_devices.py")
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, script, folder], env=os.environ | flags, check=True)
+    return folder
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,9 +1,11 @@
 """What tests/test_methods.py holds every method to: the methods, and a few steps of each."""
 
+import atexit
 import dataclasses
 import functools
 import importlib
 import pkgutil
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,17 +40,18 @@ def _packaged():
 
 
 PACKAGED = dict(_packaged())
-METHODS = (
-    PACKAGED
-    | {type(method).__name__: method for method in other_methods.ALL}
-    | {"packaged together": Chain(tuple(PACKAGED.values())), "others": Chain(other_methods.ALL)}
-)
+CHAINS = {
+    "packaged together": Chain(tuple(PACKAGED.values())),
+    "others together": Chain(other_methods.ALL),
+}
+OTHERS = {type(method).__name__: method for method in other_methods.ALL}
+METHODS = PACKAGED | OTHERS | CHAINS
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A method on a mesh: θ, what of it stays frozen and what was taken, `tuned`'s logical axes,
-    where the state lies, and train.py's step of it."""
+    where the state lies, the optimizer, and train.py's update compiled."""
 
     method: Method
     mesh: Any
@@ -58,18 +61,22 @@ class Job:
     axes: Any
     places: Any
     tx: Any
-    step: Any
+    jitted: Any
+
+    def step(self, state, i=0):
+        """train.py's step `i` on the batch -> (state, report)."""
+        with sharding.use(self.mesh):
+            batch = sharding.put_batch(self.mesh, small.batch())
+            return self.jitted(state, self.frozen, batch, jax.random.key(i))
 
     def run(self, tuned):
         """STEPS steps on one batch from `tuned` -> (every state, the loss each step began with)."""
         start = {"tuned": tuned, "opt_state": self.tx.init(tuned), "step": jnp.int32(0)}
         states, losses = [jax.device_put(start, self.places)], []
-        with sharding.use(self.mesh):
-            batch = sharding.put_batch(self.mesh, small.batch())
-            for i in range(STEPS):
-                state, report = self.step(states[-1], self.frozen, batch, jax.random.key(i))
-                states.append(state)
-                losses.append(float(report["loss"]))
+        for i in range(STEPS):
+            state, report = self.step(states[-1], i)
+            states.append(state)
+            losses.append(float(report["loss"]))
         return states, losses
 
     def logits(self, method, exported, **config):
@@ -93,7 +100,7 @@ def job(method: Method, mesh) -> Job:
         "step": anywhere,
     }
     tx = Optax("adam", LearningRate(base_learning_rate=0.01), {"eps": 1e-3}).build(axes)
-    step = functools.partial(
+    update = functools.partial(
         train.update,
         model=t5.T5(small.CONFIG, method),
         method=method,
@@ -101,8 +108,8 @@ def job(method: Method, mesh) -> Job:
         loss=Loss(),
         microbatches=1,
     )
-    step = small.quick_jit(step, out_shardings=(places, None))
-    return Job(method, mesh, theta, frozen, taken, axes, places, tx, step)
+    jitted = small.quick_jit(update, out_shardings=(places, None))
+    return Job(method, mesh, theta, frozen, taken, axes, places, tx, jitted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +141,7 @@ def run(method: Method, mesh) -> Trial:
     """Trains as train.py does, on a mesh, from the method's own start."""
     own = job(method, mesh)
     start = method.read(vocabulary(), ("True", "False"))
-    init = small.quick_jit(functools.partial(method.init, config=small.CONFIG))
-    tuned = init(jax.random.key(1), theta=own.theta, start=start)
+    tuned = small.init(method, own.theta, start=start, seed=1)
     return Trial(own, *own.run(tuned | {"theta": own.taken}))
 
 
@@ -152,10 +158,11 @@ def one_device():
 
 @functools.cache
 def vocabulary() -> Vocabulary:
-    with tempfile.TemporaryDirectory() as folder:
-        words = Vocabulary(tiny_vocabulary.train(Path(folder)), extra_ids=4)
-        assert words.vocab_size <= small.CONFIG.vocab_size
-        return words
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    words = Vocabulary(tiny_vocabulary.train(Path(folder)), extra_ids=4)
+    assert words.vocab_size <= small.CONFIG.vocab_size
+    return words
 
 
 def leaves(tree) -> dict[str, np.ndarray]:

@@ -303,6 +303,8 @@ CASES = [
     Case("no examples to evaluate", ("--gin.EVAL_EXAMPLES=0",), ("0 examples of reviews",)),
     Case("microbatches that do not divide", ("--gin.NUM_MICROBATCHES=3",), ("BATCH_SIZE = 8",)),
     Case("a mesh of too many devices", ("--gin.MESH={'model': 64}",), ("MESH",)),
+    Case("a mesh of unknown axes", ("--gin.MESH={'dta': 2}",), ("MESH = {'dta': 2}",)),
+    Case("a mesh that is a number", ("--gin.MESH=2",), ("MESH = 2",)),
     Case("a negative seed", ("--gin.RANDOM_SEED=-1",), ("seed -1",)),
     Case("steps in words", ("--gin.TRAIN_STEPS=ten",), ("TRAIN_STEPS", "int")),
     # ---- prompt ----
@@ -421,10 +423,10 @@ CASES = [
     *(
         Case(f"artifact.json: {what}", (), ("artifact.json", said), change, "evaluate", EVALUATE)
         for what, said, change in (
-            ("no JSON", "not JSON", _write("run/artifact/artifact.json", "{")),
+            ("no JSON", "not an artifact", _write("run/artifact/artifact.json", "{")),
             ("a list", "not an artifact", _write("run/artifact/artifact.json", "[]")),
-            ("another format", "not an artifact", _replaced(format=99)),
-            ("no method", "method missing", _replaced(method=None)),
+            ("another format", "format 99", _replaced(format=99)),
+            ("no method", "method", _replaced(method=None)),
             ("no fingerprint", "fingerprint", _replaced(backbone={"path": "x", "config": {}})),
             (
                 "a method of nobody",
@@ -533,6 +535,13 @@ CASES = [
     ),
     Case("evaluate without anything", (), ("--artifact",), command="evaluate", base=EVALUATE[:2]),
     Case(
+        "predictions into a file",
+        ("--output=train.jsonl",),
+        ("train.jsonl is a file",),
+        command="evaluate",
+        base=EVALUATE,
+    ),
+    Case(
         "evaluate by ranking free text",
         ("--gin.DECODER=@decoding.Rank()", *FREE_TEXT, "--output=out"),
         ("label words",),
@@ -615,6 +624,20 @@ def test_answers_that_come_at_once(job, flags, seconds, status):
     before = used()
     assert job.process("train", *flags).status == status
     assert used() - before < seconds
+
+
+def test_a_run_that_diverges_stops(job):
+    flags = ["--gin.PROMPT_START=@prompt_init.Uniform()", "--gin.prompt_init.Uniform.high=1e39"]
+    done = job.run("train", *NEW, *flags, "--gin.EVAL_TASKS=[]")
+    assert done.status == 2 and done.err.startswith("error: step 1: the loss is nan")
+
+
+def test_a_model_from_nothing_is_no_backbone(job):
+    flags = ["--gin.INITIAL_CHECKPOINT_PATH=None", "--gin.EVAL_TASKS=[]", "--gin.TRAIN_STEPS=1"]
+    flags += ["--gin.VOCABULARY_FILE=backbone/sentencepiece.model", "--gin.EXTRA_IDS=10"]
+    job.ok("train", *NEW, *flags)
+    done = job.run("evaluate", *EVALUATE[:2], "--artifact=new/artifact")
+    assert done.status == 2 and "started from random values" in done.err
 
 
 def test_long_inputs_are_cut_and_counted(job):

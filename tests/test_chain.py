@@ -106,7 +106,7 @@ def test_trees_are_handed_out_and_put_together():
     assert CHAIN.read("v", ["w"]) == {"0": {"m": ("v", "w")}, "1": {"n": ("v", "w")}}
 
 
-@pytest.mark.parametrize("name", ["packaged together", "others"])
+@pytest.mark.parametrize("name", contract.CHAINS)
 def test_parameters_are_those_of_each_method(name):
     chain, theta = contract.METHODS[name], small.theta()
     together = chain.abstract(CONFIG, theta)
@@ -124,7 +124,7 @@ def test_parameters_are_those_of_each_method(name):
 
 def test_methods_of_a_chain_start_apart():
     chain = Chain((LoRA(rank=2, targets=("query",)), LoRA(rank=2, targets=("query",))))
-    tuned = chain.init(jax.random.key(0), CONFIG, small.theta(), {"0": {}, "1": {}})
+    tuned = small.init(chain, small.theta())
     first, second = (tuned["encoder"][i]["self"]["query"]["a"] for i in "01")
     assert not np.allclose(first, second)
 
@@ -143,8 +143,7 @@ def test_parts_of_theta_are_taken_by_their_own_method():
         "decoder/relpos_bias/rel_embedding",
     }
     assert "relpos_bias" not in frozen["encoder"]
-    tuned = chain.init(jax.random.key(0), CONFIG, theta, {"0": {}, "1": {}, "2": {}})
-    tuned |= {"theta": taken}
+    tuned = small.init(chain, theta) | {"theta": taken}
     assert small.same(chain.join(frozen, tuned), theta)
     assert chain.export(tuned)["theta"].keys() == taken.keys()
     axes = chain.axes(CONFIG, tuned)["theta"]
@@ -154,7 +153,7 @@ def test_parts_of_theta_are_taken_by_their_own_method():
 
 def test_a_chain_of_nothing_is_the_plain_model():
     empty = {part: {} for part in ("shared", "encoder", "decoder")}
-    assert Chain().init(jax.random.key(0), CONFIG, small.theta(), {}) == empty
+    assert small.init(Chain(), small.theta()) == empty
     plain = small.logits(small.theta(), small.batch())
     assert np.array_equal(small.logits(small.theta(), small.batch(), method=Chain()), plain)
 

@@ -14,7 +14,7 @@ import numpy as np
 import other_methods
 import pytest
 import small
-from contract import METHODS, leaves, trial
+from contract import CHAINS, METHODS, PACKAGED, leaves, trial
 from flax import linen as nn
 from safetensors.numpy import load_file
 
@@ -54,7 +54,7 @@ def test_an_identity_starts_as_the_plain_model(name):
     small.close(logits, small.logits(small.theta(), small.batch()), 1e-6)
 
 
-@pytest.mark.parametrize("name", ["packaged together", "others"])
+@pytest.mark.parametrize("name", CHAINS)
 def test_greedy_decoding_is_teacher_forcing(name):
     t, method = trial(name), METHODS[name].exported()
     tuned = t.states[1]["tuned"]  # not at its start, and not yet writing one sequence by heart
@@ -114,7 +114,7 @@ def test_axes_name_every_dimension_of_tuned(name):
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, t.tuned)
 
 
-@pytest.mark.parametrize("name", ["ClippedPrompt", "others"])
+@pytest.mark.parametrize("name", ["ClippedPrompt", "others together"])
 def test_constrain_follows_every_update(name):
     limit = np.float32(other_methods.ClippedPrompt().limit)
     for state in trial(name).states[1:]:
@@ -122,19 +122,9 @@ def test_constrain_follows_every_update(name):
         assert np.abs(rows).max() == limit  # rows start in ±0.5: some are clipped
 
 
-@pytest.fixture(scope="module")
-def mesh_results(tmp_path_factory):
-    """A folder with NAME.npz of every method's steps on a 2x4 mesh."""
-    folder = tmp_path_factory.mktemp("mesh")
-    script = pathlib.Path(__file__).with_name("on_eight_devices.py")
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, script, folder], env=os.environ | flags, check=True)
-    return folder
-
-
-@every_method
-def test_a_2x4_mesh_is_one_device(name, mesh_results):
-    results = np.load(mesh_results / f"{name}.npz")
+@pytest.mark.parametrize("name", PACKAGED | CHAINS)
+def test_a_2x4_mesh_is_one_device(name, eight_devices):
+    results = np.load(eight_devices / f"{name}.npz")
     small.close(results["losses"], trial(name).losses)
     for path, leaf in leaves(trial(name).tuned).items():
         small.close(results[path], leaf, 1e-4)
@@ -183,7 +173,7 @@ def test_an_artifact_holds_nothing_frozen(name, artifact):
 @every_method
 def test_an_artifact_starts_another_run(name, artifact):
     t, again = trial(name), contract.job(artifact.method, contract.one_device())
-    _, report = t.job.step(t.states[-1], t.job.frozen, small.batch(), jax.random.key(0))
+    _, report = t.job.step(t.states[-1])
     _, losses = again.run(fitted(artifact))
     small.close(losses[0], report["loss"])
     assert losses[-1] < losses[0]

@@ -174,7 +174,7 @@ def test_the_paper_s_recipe_is_the_default():
 
 def test_a_method_s_whole_tree():
     method = Prefix(3, hidden=0)
-    tuned = method.init(jax.random.key(0), small.CONFIG, small.theta())
+    tuned = small.init(method, small.theta())
     tx = Adafactor().build(method.axes(small.CONFIG, tuned))
 
     @small.quick_jit

@@ -33,7 +33,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 def _files(folder: str, pattern: str) -> set[str]:
     """The checkout's files, by the path that they have in the wheel."""
-    prefix = "" if folder == "prompt_tuning_jax" else "prompt_tuning_jax/"
+    prefix = "" if folder.startswith("prompt_tuning_jax") else "prompt_tuning_jax/"
     return {
         prefix + path.relative_to(ROOT).as_posix()
         for path in (ROOT / folder).rglob(pattern)
@@ -43,7 +43,7 @@ def _files(folder: str, pattern: str) -> set[str]:
 
 def test_the_wheel_is_the_three_folders(wheel):
     wanted = set().union(*(_files(folder, "*.py") for folder in FOLDERS))
-    wanted |= _files("gin_configs", "*.gin") | _files("prompt_tuning_jax/backbones", "*")
+    wanted |= _files("gin_configs", "*.gin") | _files("prompt_tuning_jax/builtin", "*")
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == wanted
 
@@ -55,7 +55,7 @@ def test_the_wheel_has_what_a_run_needs_outside_the_checkout(wheel):
     for folder in ("models", "sizes", "runs"):
         prefix = f"prompt_tuning_jax/gin_configs/{folder}/"
         assert any(name.startswith(prefix) and name.endswith(".gin") for name in packed)
-    assert any(name.startswith("prompt_tuning_jax/backbones/") for name in packed)
+    assert any(name.startswith("prompt_tuning_jax/builtin/") for name in packed)
 
 
 def test_the_metadata_names_the_licence_the_pythons_and_the_extras(wheel):

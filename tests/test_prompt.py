@@ -135,7 +135,7 @@ def test_prefix_keys_are_seen_by_all_at_bias_0(site):
 
 def test_the_reparametrisation_is_folded_into_plain_tensors():
     method = Prefix(3, sites=("encoder_self", "decoder_cross"), hidden=8, width=5)
-    tuned = method.init(jax.random.key(0), CONFIG, THETA)
+    tuned = small.init(method, THETA)
     assert tuned["encoder"] == tuned["decoder"] == {}
     plain = method.export(tuned)
     assert plain["shared"] == {}
@@ -177,7 +177,7 @@ def lora():
     """LoRA on every matrix, with a trained-looking B -> (method, tuned)."""
     names = ("query", "key", "value", "out", "wi_0", "wi_1", "wo")
     method = LoRA(rank=2, alpha=6.0, targets=names)
-    tuned = method.init(jax.random.key(0), CONFIG, THETA)
+    tuned = small.init(method, THETA)
     return method, jax.tree.map(lambda leaf: leaf + 0.1 * normal(*leaf.shape), tuned)
 
 
@@ -235,7 +235,7 @@ def test_lora_s_dropout_is_on_its_own_input_alone(lora):
 def test_lora_starts_at_the_variance_of_its_inputs():
     method = LoRA(rank=64, targets=("query", "wo"), parts=("self", "mlp"))
     config = dataclasses.replace(CONFIG, mlp_dim=256)
-    tuned = method.init(jax.random.key(0), config, THETA)["decoder"]
+    tuned = small.init(method, THETA, config)["decoder"]
     assert set(tuned) == {"self", "mlp"}
     assert float(tuned["mlp"]["wo"]["a"].std()) == pytest.approx(256**-0.5, rel=0.05)
     assert float(tuned["self"]["query"]["a"].std()) == pytest.approx(16**-0.5, rel=0.05)

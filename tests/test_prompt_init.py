@@ -1,9 +1,7 @@
 """What a prompt's rows start from."""
 
-import functools
 import json
 
-import jax
 import numpy as np
 import pytest
 import small
@@ -38,8 +36,7 @@ def rows(start, vocabulary, length=8, label_words=(), seed=0):
 def prompts(method, vocabulary, label_words=(), seed=0):
     """The first N prompts [N,P,D] of a method."""
     read = method.read(vocabulary, label_words)
-    init = small.quick_jit(functools.partial(method.init, config=small.CONFIG))
-    return np.asarray(init(jax.random.key(seed), theta=THETA, start=read)["shared"]["prompt"])
+    return np.asarray(small.init(method, THETA, start=read, seed=seed)["shared"]["prompt"])
 
 
 def tokens(prompt):

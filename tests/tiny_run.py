@@ -146,11 +146,8 @@ class Job:
             patch.chdir(self.folder)
             patch.syspath_prepend(self.folder)
             patch.setenv("PROMPT_TUNING_CACHE", _tokens())
-            jax.config.update(QUICK, True)
-            try:
+            with quickly():
                 status = launch.main(command, [*argv, *_flags(macros)])
-            finally:
-                jax.config.update(QUICK, False)
         return Done(status, out.getvalue(), err.getvalue())
 
     def ok(self, command: str, *argv: str, **macros) -> Done:
@@ -173,7 +170,8 @@ class Job:
         """Runs Python in the folder, which it can import from."""
         programs = {name.upper(): str(value) for name, value in _programs(_session()).items()}
         programs[QUICK.upper()] = "1"
-        folders = {"PROMPT_TUNING_CACHE": _tokens(), "PYTHONPATH": str(self.folder)}
+        paths = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        folders = {"PROMPT_TUNING_CACHE": _tokens(), "PYTHONPATH": os.pathsep.join(paths)}
         return subprocess.run(
             [sys.executable, *argv],
             cwd=self.folder,
@@ -182,6 +180,17 @@ class Job:
             capture_output=True,
             text=True,
         )
+
+
+@contextlib.contextmanager
+def quickly():
+    """Within: XLA compiles with few optimizations."""
+    _session()
+    jax.config.update(QUICK, True)
+    try:
+        yield
+    finally:
+        jax.config.update(QUICK, False)
 
 
 def training(method: str = "prompt") -> list[str]:

@@ -1,0 +1,162 @@
+"""Backbones: a round trip, a fingerprint of the values alone, and what is refused."""
+
+import dataclasses
+import json
+import shutil
+
+import ml_dtypes
+import numpy as np
+import pytest
+import small
+import tiny_vocabulary
+from flax import traverse_util
+from safetensors.numpy import load_file, save_file
+
+from prompt_tuning_jax import backbones, sharding
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.vocabulary import Vocabulary
+
+CONFIG, THETA = small.CONFIG, small.theta()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backbone")
+    words = Vocabulary(tiny_vocabulary.train(folder), extra_ids=4)
+    backbones.write(str(folder / "tiny"), "tiny", CONFIG, THETA, words)
+    return folder / "tiny"
+
+
+@pytest.fixture
+def path(written, tmp_path):
+    """A copy that a test may break."""
+    return shutil.copytree(written, tmp_path / "tiny")
+
+
+def read(path, config=CONFIG):
+    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    return backbones.read(str(path), config, places)
+
+
+def test_every_value_comes_back(written):
+    backbone = read(written)
+    assert small.same(backbone.theta, THETA)
+    assert backbone.fingerprint == backbones.fingerprint(THETA)
+    assert backbones.vocabulary(str(written)).encode("a cat")[:1] != []
+    assert {file.name for file in written.iterdir()} == {
+        "backbone.json",
+        "params.safetensors",
+        "sentencepiece.model",
+    }
+
+
+def test_an_existing_backbone_is_replaced(path):
+    words, other = backbones.vocabulary(str(path)), small.theta(seed=1)
+    backbones.write(str(path), "other", CONFIG, other, words)
+    assert small.same(read(path).theta, other)
+    assert [file.name for file in path.parent.iterdir()] == ["tiny"]
+
+
+# ---- the fingerprint -----------------------------------------------------------------------
+
+
+def unstacked(theta):
+    """θ as T5X's checkpoints have it, a layer's leaves under layers_0, layers_1, …"""
+    flat = {}
+    for name, leaf in traverse_util.flatten_dict(theta, sep="/").items():
+        if "/layers/" in name:
+            flat |= {name.replace("/layers/", f"/layers_{i}/"): leaf[i] for i in range(len(leaf))}
+        else:
+            flat[name] = leaf
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def rounded(leaf):
+    return leaf.astype(ml_dtypes.bfloat16)
+
+
+def test_the_fingerprint_is_of_names_and_values_rounded_to_bfloat16():
+    own = backbones.fingerprint(THETA)
+    assert backbones.fingerprint(unstacked(THETA)) == own
+    flat = traverse_util.flatten_dict(THETA)
+    assert (
+        backbones.fingerprint(
+            traverse_util.unflatten_dict({k: rounded(v) for k, v in flat.items()})
+        )
+        == own
+    )
+    assert backbones.fingerprint(small.theta(seed=1)) != own
+    for name, leaf in flat.items():
+        moved = leaf.copy()
+        moved.ravel()[0] += 1
+        assert backbones.fingerprint(traverse_util.unflatten_dict(flat | {name: moved})) != own
+    swapped = flat | {
+        ("encoder", "layers", "mlp", "wi_0", "kernel"): flat[
+            "encoder", "layers", "mlp", "wi_1", "kernel"
+        ],
+        ("encoder", "layers", "mlp", "wi_1", "kernel"): flat[
+            "encoder", "layers", "mlp", "wi_0", "kernel"
+        ],
+    }
+    assert backbones.fingerprint(traverse_util.unflatten_dict(swapped)) != own
+
+
+# ---- what is refused -----------------------------------------------------------------------
+
+
+def refused(path, config=CONFIG):
+    with pytest.raises(UserError) as caught:
+        read(path, config)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+def change(path, **leaves):
+    """Rewrites the file with some leaves replaced, by path with "__" for "/"; None: left out."""
+    file = path / "params.safetensors"
+    tensors = load_file(file) | {name.replace("__", "/"): leaf for name, leaf in leaves.items()}
+    save_file({name: leaf for name, leaf in tensors.items() if leaf is not None}, file)
+
+
+def test_missing_extra_and_misshapen_leaves_are_named(path):
+    change(path, decoder__decoder_norm__scale=None)
+    assert "1 missing parameters: decoder/decoder_norm/scale" in refused(path)
+    change(path, decoder__decoder_norm__scale=np.ones(17, np.float32))
+    message = refused(path)
+    assert "1 misshapen parameters: decoder/decoder_norm/scale (17,), wanted (16,)" in message
+    change(path, decoder__decoder_norm__scale=np.ones(16, np.float32), bias=np.ones(1))
+    assert "1 extra parameters: bias" in refused(path)
+
+
+def test_other_values_are_noticed(path):
+    scale = THETA["encoder"]["encoder_norm"]["scale"].copy()
+    change(path, encoder__encoder_norm__scale=scale * 1.1)
+    assert "not those" in refused(path)
+    change(path, encoder__encoder_norm__scale=scale * np.nan)
+    assert "not those" in refused(path)
+    change(path, encoder__encoder_norm__scale=scale)
+    assert small.same(read(path).theta, THETA)
+
+
+def test_another_architecture(written):
+    message = refused(written, dataclasses.replace(CONFIG, emb_dim=32, head_dim=8))
+    assert "emb_dim = 16 there, 32 asked" in message and "head_dim = 6 there, 8 asked" in message
+    # what is no part of the architecture may differ from run to run
+    assert read(written, dataclasses.replace(CONFIG, dtype="bfloat16", dropout_rate=0.3))
+
+
+def test_broken_files(path):
+    (path / "params.safetensors").write_bytes(b"not tensors")
+    assert "cannot be read" in refused(path)
+    (path / "params.safetensors").unlink()
+    assert "cannot be read" in refused(path)
+    facts = json.loads((path / "backbone.json").read_text())
+    for broken in ("{", "[]", "5", json.dumps(facts | {"config": {"emb_dims": 3}}), json.dumps({})):
+        (path / "backbone.json").write_text(broken)
+        assert "description" in refused(path)
+    (path / "backbone.json").unlink()
+    assert "no backbone.json" in refused(path)
+    assert "no such" in refused(path / "absent")
+    with pytest.raises(UserError, match="no such built-in"):
+        backbones.folder("builtin://absent")

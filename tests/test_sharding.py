@@ -1,0 +1,114 @@
+"""Meshes, and where θ and `tuned` lie on them."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+import small
+from flax import traverse_util
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from prompt_tuning_jax import backbones, sharding
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.methods.full import Full
+from prompt_tuning_jax.methods.prompt import Prompt
+
+MESH = AbstractMesh((2, 4), ("data", "model"))
+
+
+def specs(places):
+    flat = traverse_util.flatten_dict(places, sep="/")
+    return {path: place.spec for path, place in flat.items()}
+
+
+@pytest.fixture(scope="module")
+def facts(eight_devices):
+    return json.loads((eight_devices / "facts.json").read_text())
+
+
+# ---- meshes --------------------------------------------------------------------------------
+
+
+def test_a_mesh_of_one_device():
+    assert dict(sharding.make_mesh(data=1).shape) == {"data": 1, "model": 1}
+
+
+@pytest.mark.parametrize(("data", "model"), [(0, 1), (-2, 1), (1, 0), (1, -1)])
+def test_axes_are_positive(data, model):
+    with pytest.raises(UserError, match="axes are positive"):
+        sharding.make_mesh(data, model)
+
+
+def test_meshes_of_eight_devices(facts):
+    meshes = facts["meshes"]
+    assert meshes["-1x1"] == [8, 1]
+    assert meshes["-1x4"] == meshes["2x4"] == [2, 4]
+    assert meshes["2x2"] == [2, 2] and meshes["1x1"] == [1, 1]
+    for wrong in ("3x1", "4x4", "-1x16"):
+        assert "on 8 devices" in meshes[wrong]
+
+
+# ---- parameters ----------------------------------------------------------------------------
+
+
+def test_theta_lies_as_t5x_s_standard_rules_say():
+    own = specs(sharding.theta_shardings(MESH, small.CONFIG))
+    wide, narrow = PartitionSpec(None, None, "model"), PartitionSpec(None, "model", None)
+    for block in ("encoder/layers/attention", "decoder/layers/encoder_decoder_attention"):
+        for name in ("query", "key", "value"):
+            assert own[f"{block}/{name}/kernel"] == wide
+        assert own[f"{block}/out/kernel"] == narrow
+    assert own["encoder/layers/mlp/wi_0/kernel"] == wide
+    assert own["encoder/layers/mlp/wo/kernel"] == narrow
+    assert own["token_embedder/embedding"] == PartitionSpec("model", None)
+    assert own["decoder/logits_dense/kernel"] == PartitionSpec(None, "model")
+    assert own["encoder/relpos_bias/rel_embedding"] == PartitionSpec("model", None)
+    assert own["decoder/layers/pre_mlp_layer_norm/scale"] == PartitionSpec(None, None)
+    assert own["decoder/decoder_norm/scale"] == PartitionSpec(None)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"num_heads": 6}, "does not divide the 6 heads"),
+        ({"vocab_size": 97}, "vocab of 97"),
+        ({"mlp_dim": 21}, "mlp of 21"),
+    ],
+    ids=str,
+)
+def test_an_axis_that_does_not_divide_is_refused(choice, said):
+    with pytest.raises(UserError, match="MESH: model = 4") as error:
+        sharding.theta_shardings(MESH, dataclasses.replace(small.CONFIG, **choice))
+    assert said in str(error.value)
+
+
+def test_a_prompt_is_on_every_device_and_tuned_theta_where_theta_is():
+    def places(method):
+        abstract = method.abstract(small.CONFIG, small.theta())
+        axes = method.axes(small.CONFIG, abstract)
+        return specs(sharding.tuned_shardings(MESH, axes, abstract)), abstract
+
+    own, _ = places(Prompt(5))
+    assert own == {"shared/prompt": PartitionSpec(None, None, None)}
+    own, abstract = places(Full())
+    theta = specs(sharding.theta_shardings(MESH, small.CONFIG))
+    assert {path.removeprefix("theta/"): spec for path, spec in own.items()} == theta
+    assert len(own) == len(jax.tree.leaves(abstract))
+
+
+def test_a_backbone_is_read_to_its_shards(facts):
+    assert facts["backbone"]["same"]
+    assert facts["backbone"]["fingerprint"] == backbones.fingerprint(small.theta())
+    assert facts["backbone"]["embedding_on_each_device"] == [[96 // 4, 16]] * 8
+
+
+# ---- batches -------------------------------------------------------------------------------
+
+
+def test_batches_are_cut_evenly():
+    for batch_size, microbatches in ((2, 1), (8, 4), (32, 2)):
+        sharding.check_batch(MESH, batch_size, microbatches)
+    for batch_size, microbatches in ((3, 1), (0, 1), (-2, 1), (4, 4), (6, 2)):
+        with pytest.raises(UserError, match=f"BATCH_SIZE = {batch_size}"):
+            sharding.check_batch(MESH, batch_size, microbatches)
