@@ -83,8 +83,9 @@ def _apply(model, params, tuned, batch, rng, train):
 
 def logits(params, batch, config=CONFIG, method=Method(), tuned=t5.EMPTY, seed=None):
     """Teacher-forced logits [B,U,V]; with a `seed`, those of training (dropout)."""
-    rng = jax.random.key(seed or 0)
-    model = t5.T5(config, method)
+    rng, model = jax.random.key(seed or 0), t5.T5(config, method)
+    # from the host, wherever they lie: one compilation for all callers
+    params, tuned = jax.device_get((params, tuned))
     return np.asarray(_apply(model, params, tuned, batch, rng, seed is not None))
 
 

@@ -20,7 +20,7 @@ AGAIN = tuple(tiny_run.training())  # MODEL_DIR=run, which is there
 NEW = (*AGAIN, "--gin.MODEL_DIR=new")
 EVALUATE = ("--gin_file=runs/evaluate.gin", "--gin_file=reviews.gin", "--artifact=run/artifact")
 FREE_TEXT = ("--gin.text_files.Text.label_words=None",)
-OWN_TASKS = """
+UNSCORED_TASKS = """
 from prompt_tuning_jax.tasks.text_files import Text
 unscored = Text("unscored", train="train.jsonl", validation="validation.jsonl", metrics=[])
 """
@@ -267,9 +267,9 @@ CASES = [
     ),
     Case(
         "a task that nothing scores",
-        ("--gin.MIXTURE_OR_TASK_MODULE=own_tasks", "--gin.EVAL_TASKS=['unscored']"),
+        ("--gin.MIXTURE_OR_TASK_MODULE=unscored_tasks", "--gin.EVAL_TASKS=['unscored']"),
         ("task unscored", "no metric"),
-        _write("own_tasks.py", OWN_TASKS),
+        _write("unscored_tasks.py", UNSCORED_TASKS),
     ),
     Case("more shots than examples", ("--gin.K_SHOT=5",), ("k_shot 5", "1 to 4")),
     Case("no shots", ("--gin.K_SHOT=0",), ("k_shot 0",)),
@@ -641,18 +641,14 @@ def test_a_model_from_nothing_is_no_backbone(job):
 
 
 def test_long_inputs_are_cut_and_counted(job):
-    flags = ["--gin.MODEL_DIR=short", "--gin.TASK_FEATURE_LENGTHS={'inputs': 24, 'targets': 4}"]
-    flags += ["--gin.TRAIN_STEPS=1", "--gin.EVAL_TASKS=[]"]
-    done = job.process("train", *tiny_run.training(), *flags)
+    long = "a good film with a fine song " * 4
+    assert len(tiny_run.vocabulary().encode(long)) > 40
+    job.jsonl("train.jsonl", [*tiny_run.TRAIN, (long, 0), (long, 0)])
+    done = job.process("train", *NEW, TRAIN_STEPS=1)
     assert done.status == 0, done.err
-    vocabulary = tiny_run.vocabulary()
-    # an end of sequence needs a token too
-    long = sum(len(vocabulary.encode(f"review: {text}")) > 23 for text, _ in tiny_run.TRAIN)
-    assert 0 < long < 8
-    assert f"{long} of 8 inputs of reviews/train were longer than 24 tokens and cut" in done.err
-    job.jsonl("texts.jsonl", [])
-    lines = [json.dumps({"inputs": f"review: {text}"}) for text, _ in tiny_run.TRAIN]
-    (job.folder / "texts.jsonl").write_text("\n".join(lines))
-    done = job.process("infer", "--artifact=short/artifact", "--input=texts.jsonl", BATCH_SIZE=8)
-    assert done.status == 0 and len(done.out.splitlines()) == 8
-    assert f"{long} of 8 inputs were longer than 24 tokens and cut" in done.err
+    assert "2 of 10 inputs of reviews/train were longer than 40 tokens and cut" in done.err
+    assert "inputs of reviews/validation" not in done.err
+    (job.folder / "texts.txt").write_text(f"review: {long}\na fine play\n")
+    done = job.process("infer", "--artifact=new/artifact", "--input=texts.txt", BATCH_SIZE=8)
+    assert done.status == 0 and len(done.out.splitlines()) == 2
+    assert "1 of 2 inputs were longer than 40 tokens and cut" in done.err

@@ -51,7 +51,7 @@ def job(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(job) -> pathlib.Path:
     """The MODEL_DIR of model tuning, which learns something."""
-    return job.train("tuned", method="full")
+    return job.train("tuned", method="full", DROPOUT_RATE=0.0)
 
 
 def _evaluate(job, *argv: str, **macros):
@@ -101,13 +101,10 @@ def test_evaluate_by_ranking(job, tuned):
     for row, (text, _) in enumerate(tiny_run.TRAIN[:5]):
         ids = [*vocabulary.encode(f"review: {text}"), 1]
         inputs[row, : len(ids)] = ids
-    labels = [vocabulary.encode(word)[0] for word in tiny_run.LABELS]
     scores = []
-    for label in labels:
+    for label in [vocabulary.encode(word)[0] for word in tiny_run.LABELS]:
         fed = np.tile(np.array([0, label], np.int32), (5, 1))
-        batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": fed}
-        logits = loaded.model.apply({"params": loaded.theta}, loaded.tuned, batch)
-        logits = np.asarray(logits, np.float64)
+        logits = tiny_run.logits(loaded, inputs, fed)
         chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         scores.append(chances[:, 0, label] + chances[:, 1, 1])
     best = [tiny_run.LABELS[i] for i in np.argmax(scores, 0)]

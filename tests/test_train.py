@@ -216,10 +216,7 @@ def _teacher_forced(job, artifact: pathlib.Path, rows) -> tuple[float, float]:
         inputs[row, : len(ids)] = ids
         targets[row] = [*vocabulary.encode(tiny_run.LABELS[label]), 1]
     shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
-    batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted}
-    apply = jax.jit(lambda theta, tuned: loaded.model.apply({"params": theta}, tuned, batch))
-    with tiny_run.quickly():
-        logits = np.asarray(apply(loaded.theta, loaded.tuned), np.float64)
+    logits = tiny_run.logits(loaded, inputs, shifted)
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     loss = -np.log(np.take_along_axis(chances, targets[..., None], -1)).mean()
     return loss, 100 * (logits.argmax(-1) == targets).mean()
@@ -434,7 +431,7 @@ def test_a_killed_run_goes_on_to_the_same_end(job, monkeypatch):
     # the second process has warm caches, and then needs no TensorFlow
     argv = [*flags, "--gin.MODEL_DIR=killed"]
     evaluate = ["--gin_file=runs/evaluate.gin", "--gin_file=reviews.gin"]
-    evaluate.append("--artifact=killed/artifact")
+    evaluate += ["--artifact=killed/artifact", "--gin.BATCH_SIZE=8"]
     again = job.python(
         "-c",
         "import sys\n"

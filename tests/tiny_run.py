@@ -25,6 +25,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from safetensors.numpy import load_file
 
 from prompt_tuning_jax import backbones, launch, t5
+from prompt_tuning_jax.predictor import Predictor
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 CONFIG = t5.T5Config(
@@ -221,6 +222,18 @@ def random_theta(seed: int = 0, config: t5.T5Config = CONFIG):
         return rng.normal(0, wide, leaf.shape).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, t5.abstract_params(config))
+
+
+def logits(loaded: Predictor, inputs: np.ndarray, fed: np.ndarray) -> np.ndarray:
+    """What a loaded model gives for inputs [B,T] and decoder inputs [B,U], float64 [B,U,V]."""
+    batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": fed}
+    with quickly():
+        return np.asarray(_apply(loaded.model, loaded.theta, loaded.tuned, batch), np.float64)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model, theta, tuned, batch):
+    return model.apply({"params": theta}, tuned, batch)
 
 
 def vocabulary() -> Vocabulary:
