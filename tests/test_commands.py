@@ -160,11 +160,13 @@ def test_infer_with_other_decoders(job, tuned):
     def infer(**macros):
         return _predictions(job.ok("infer", *flags, BATCH_SIZE=8, **macros).out)
 
-    sampled = infer(DECODER="@decoding.Sample()", RANDOM_SEED=1)
-    assert infer(DECODER="@decoding.Sample()", RANDOM_SEED=1) == sampled
-    assert infer(DECODER="@decoding.Sample()", RANDOM_SEED=2) != sampled
+    hot = {"DECODER": "@decoding.Sample()", "decoding.Sample.temperature": 5.0}
+    sampled = infer(**hot, RANDOM_SEED=1)
+    assert infer(**hot, RANDOM_SEED=1) == sampled
+    assert infer(**hot, RANDOM_SEED=2) != sampled
+    decoder = decoding.Sample(temperature=5.0)
     loaded = _loaded(job, "tuned/artifact")
-    assert loaded.predict(TEXTS, decoder=decoding.Sample(), seed=1, batch_size=8) == sampled
+    assert loaded.predict(TEXTS, decoder=decoder, seed=1, batch_size=8) == sampled
     # one beam is greedy decoding
     greedy = infer()
     one = infer(**{"DECODER": "@decoding.Beam()", "decoding.Beam.beams": 1})

@@ -1,6 +1,7 @@
 """The contract that every method keeps: those of methods/, found by walking it, those of
 other_methods.py, and chains of either. A new file of methods/ is held to it without an edit."""
 
+import dataclasses
 import importlib
 import os
 import pathlib
@@ -45,6 +46,26 @@ def test_unrolled_layers_are_the_scanned_ones(name):
     t, method = trial(name), METHODS[name].exported()
     unrolled = t.job.logits(method, t.exported, scan_unroll=0)
     small.close(unrolled, t.job.logits(method, t.exported))
+
+
+@pytest.mark.parametrize("name", PACKAGED | {"packaged together": None})
+def test_bfloat16_activations_float32_parameters(name):
+    method, theta = METHODS[name], t5.abstract_params(CONFIG)
+    model = t5.T5(dataclasses.replace(CONFIG, dtype="bfloat16"), method)
+    frozen, _ = jax.eval_shape(method.split, theta)
+
+    def states_and_gradient(frozen, tuned):
+        def states(tuned):
+            params = {"params": method.join(frozen, tuned)}
+            return model.apply(params, method.export(tuned), small.batch(), method="encode").x
+
+        x, pull = jax.vjp(states, tuned)
+        return x, pull(x)[0]
+
+    tuned = method.abstract(CONFIG, theta)
+    x, gradient = jax.eval_shape(states_and_gradient, frozen, tuned)
+    assert x.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves([tuned, gradient])} == {np.dtype("float32")}
 
 
 @pytest.mark.parametrize("name", IDENTITIES)

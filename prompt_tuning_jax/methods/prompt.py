@@ -22,6 +22,7 @@ class SoftPrompt(nn.Module):
 
     The parameter `prompt` is [N,P,D] float32 whatever the activations' dtype, N prompts (tasks) of
     P rows; each example gets the one that its `prompt_ids` names, the first where it names none.
+    One segment a row: the prompt belongs to segment 1, so packed rows are not for it.
     """
 
     length: int
