@@ -25,7 +25,8 @@ class LearningRate:
 
     factors, joined by " * ": "constant" (base_learning_rate), "linear_warmup" (min(1, step / w)),
     "rsqrt_decay" (1 / sqrt(max(step, w))), "rsqrt_normalized_decay" (sqrt(w) times that),
-    "linear_decay" (from 1 at w down to 0 at decay_steps; not T5X's of that name); w = warmup_steps, steps count from 0.
+    "linear_decay" (from 1 at w down to 0 at decay_steps; not T5X's of that name); w =
+    warmup_steps, steps count from 0.
     """
 
     factors: str = "constant"

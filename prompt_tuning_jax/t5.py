@@ -424,6 +424,7 @@ def empty_cache(config: T5Config, batch: int, length: int) -> Tree:
 EMPTY: dict[str, dict] = {"shared": {}, "encoder": {}, "decoder": {}}  # `tuned` of the plain T5
 
 
+@functools.cache
 def _boxed(config: T5Config):
     batch = {
         k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")

@@ -33,6 +33,8 @@ class Case:
 
 
 def write(name: str, text: str | bytes) -> Callable:
+    """Writes a file of the folder."""
+
     def prepare(job):
         (job.folder / name).parent.mkdir(exist_ok=True)
         (job.folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -58,10 +60,12 @@ def spoil(change: Callable, sign: bool = True) -> Callable:
 
 
 def not_a_number(tensors):
+    """One value of the prompt is NaN."""
     tensors["shared/prompt"][0, 1, 2] = np.nan
 
 
 def longer(tensors):
+    """A prompt of five rows instead of four."""
     tensors["shared/prompt"] = np.zeros((1, 5, 32), np.float32)
 
 
@@ -77,6 +81,8 @@ def replaced(**changes) -> Callable:
 
 
 def another_backbone(name: str, **sizes) -> Callable:
+    """Puts a backbone of other values, and of other `sizes`, into the folder."""
+
     def prepare(job):
         config = t5.T5Config(**tiny_run.CONFIG.architecture() | sizes)
         theta = tiny_run.random_theta(seed=1, config=config)
@@ -87,6 +93,7 @@ def another_backbone(name: str, **sizes) -> Callable:
 
 
 def cut_backbone(job):
+    """A copy of the backbone, `cut`, whose last bytes are missing."""
     folder = job.folder / "cut"
     shutil.copytree(job.folder / "backbone", folder)
     content = (folder / "params.safetensors").read_bytes()
@@ -94,6 +101,8 @@ def cut_backbone(job):
 
 
 def without(path: str) -> Callable:
+    """Takes a file or a folder away."""
+
     def prepare(job):
         with contextlib.suppress(NotADirectoryError):
             shutil.rmtree(job.folder / path)

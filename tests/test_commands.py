@@ -255,8 +255,8 @@ def test_describe_counts(job, flags, frozen, tuned):
 )
 def test_describe_counts_the_bytes_of_optimizer_slots(job, flags, slots):
     facts = json.loads(job.ok("describe", *flags).out)
-    # beside them: the schedule's step and the run's
-    assert facts["checkpoint_bytes"] == 4 * (facts["tuned_parameters"] + slots + 2)
+    # beside them: the schedule's step, the run's, and the best one's three values
+    assert facts["checkpoint_bytes"] == 4 * (facts["tuned_parameters"] + slots + 5)
     assert facts["artifact_bytes"] == 4 * facts["tuned_parameters"]
 
 

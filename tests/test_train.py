@@ -160,7 +160,7 @@ def test_only_the_tuned_part_is_on_disk(job, method, still):
     assert rest == {"step", "best/step", "best/metric", "best/since"}
     assert sum(v.size for v in tuned.values()) == cost["tuned_parameters"]
     held = sum(v.nbytes for v in [*tuned.values(), *slots])
-    assert cost["checkpoint_bytes"] - held in (4, BESIDE)
+    assert cost["checkpoint_bytes"] - held == BESIDE
     artifact = tiny_run.tensors(still / "artifact")
     assert sum(v.nbytes for v in artifact.values()) == cost["artifact_bytes"]
     # d_model 32, 2 heads of 8, 2 layers
