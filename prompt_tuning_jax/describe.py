@@ -32,7 +32,8 @@ def cost(config: t5.T5Config, method: Method, optimizer: Any = Adafactor()) -> d
     """What the arguments of `train.train` mean, as a dict of JSON values.
 
     frozen_parameters: θ's that do not move; tuned_parameters: those that do; tuned_fraction: tuned
-    over all; checkpoint_bytes: tuned, optimizer slots, step and best; artifact_bytes: what is saved.
+    over all; checkpoint_bytes: tuned, optimizer slots, step and best; artifact_bytes: what is
+    exported.
     """
     theta = t5.abstract_params(config)
     frozen, _ = jax.eval_shape(method.split, theta)
