@@ -24,6 +24,16 @@ CONFIG = t5.T5Config(
     mlp_dim=20,
     dropout_rate=0.0,
 )
+# The model of T5X's test checkpoint in the shared data.
+T5X_TINY = t5.T5Config(
+    emb_dim=4,
+    num_heads=2,
+    head_dim=2,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    mlp_dim=8,
+    relpos_buckets=4,
+)
 INPUTS = [[17, 5, 40, 8, 95, 3, 1], [9, 11, 1], [23, 50, 50, 7, 1], [64, 1]]
 TARGETS = [[31, 4, 1], [77, 12, 60, 8, 1], [5, 1], [88, 40, 33, 1]]
 

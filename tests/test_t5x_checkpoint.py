@@ -6,20 +6,13 @@ import json
 import jax
 import numpy as np
 import pytest
+import small
 from flax import traverse_util
 
 from prompt_tuning_jax import backbones, sharding, t5
 from prompt_tuning_jax.errors import UserError
 
-TINY = t5.T5Config(
-    emb_dim=4,
-    num_heads=2,
-    head_dim=2,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-    mlp_dim=8,
-    relpos_buckets=4,
-)
+TINY = small.T5X_TINY
 
 
 @pytest.fixture
