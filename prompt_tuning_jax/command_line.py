@@ -28,6 +28,7 @@ EVALUATE_FLAGS = {
     "split": "SPLIT",
     "data_dir": "DATA_DIR",
     "output": "OUTPUT",
+    "leaderboard": "LEADERBOARD",
 }
 INFER_FLAGS = {
     "artifact": "ARTIFACT",

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -279,13 +279,18 @@ class EvaluationSet:
         return _batch(pairs, size, self.token_set.lengths)
 
 
+def labelled(examples: Sequence[Example]) -> bool:
+    """Whether there is anything to score predictions by: a benchmark's test split has nothing."""
+    return any(example["targets"] for example in examples)
+
+
 def score(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
     """The task's metrics, 0-100, of a predicted text for each example; as `seqio.Evaluator`'s.
 
     Raises:
       UserError: the examples have no labels.
     """
-    if task.label_words and not any(example["targets"] for example in examples):
+    if not labelled(examples):
         raise UserError(f"task {task.name}: this split has no labels to score predictions by")
     targets = [
         task.target(example) if task.target else task.postprocess(example["targets"], example)
@@ -313,6 +318,15 @@ def selection(task: Task, metrics: Mapping[str, float]) -> float:
         known = ", ".join(metrics)
         raise UserError(f"task {task.name}: no metric '{missing[0]}' to select by; it has {known}")
     return float(np.mean([metrics[name] for name in task.selection]))
+
+
+def average(scored: Iterable[tuple[Task, Mapping[str, float]]]) -> float:
+    """What one number says of several tasks: the mean of each one's `selection`.
+
+    Raises:
+      UserError: as `selection`.
+    """
+    return float(np.mean([selection(task, metrics) for task, metrics in scored]))
 
 
 def _rows_of(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Metrics of an artifact on a task: artifact + backbone + task -> metrics (0-100) and predictions.
+"""Metrics of an artifact: artifact + backbone + task or mixture -> metrics (0-100), predictions.
 
 python -m prompt_tuning_jax.evaluate --artifact=MODEL_DIR/artifact --task=super_glue_rte
 """
@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
 import functools
 import json
+import logging
 import pathlib
 from typing import Any
 
@@ -22,6 +23,7 @@ from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.predictor import decode, load
 from prompt_tuning_jax.progress import Progress
+from prompt_tuning_jax.tasks import leaderboard
 
 
 @functools.partial(jax.jit, static_argnames=("model", "loss"))
@@ -75,11 +77,16 @@ class Evaluation:
         """Number of examples."""
         return len(self._tokens)
 
-    def check(self, model, theta, tuned) -> dict[str, float]:
+    @property
+    def labelled(self) -> bool:
+        """Whether the split has labels; without them `run` only predicts."""
+        return data.labelled(self._tokens.examples)
+
+    def check(self, model, theta, tuned, labels: bool = True) -> dict[str, float]:
         """UserError for what `run` would refuse, so that it is known before training begins.
 
         Traces the decoder and scores the targets as if they were predictions -> those metrics;
-        arrays may be shapes.
+        arrays may be shapes. With `labels`, a split without them is refused too.
         """
         forced = {"teacher_forced_loss": 0.0, "teacher_forced_accuracy": 100.0}
         if not self.task.metrics:
@@ -87,21 +94,36 @@ class Evaluation:
         predict = functools.partial(decode, model, self._decoder, self._tokens.lengths["targets"])
         with sharding.use(self._mesh):
             jax.eval_shape(predict, theta, tuned, self._batches.batch(0), self._rng, self._labels)
+        if not self.labelled and not labels:
+            return {}
         examples = self._tokens.examples
         return data.score(self.task, examples, [e["targets"] for e in examples]) | forced
 
-    def run(self, model, theta, tuned, folder: pathlib.Path | None = None) -> dict[str, float]:
+    def run(
+        self,
+        model,
+        theta,
+        tuned,
+        folder: pathlib.Path | None = None,
+        submission: pathlib.Path | None = None,
+    ) -> dict[str, float]:
         """The task's metrics and the teacher-forced loss and accuracy; `tuned` as exported.
 
-        A task without metrics (a pre-training objective) is not decoded. With `folder`,
-        FOLDER/TASK.jsonl gets a line an example: {"inputs", "targets", "prediction", …}.
+        A task without metrics (a pre-training objective) is not decoded, a split without labels
+        has no metrics. With `folder`, FOLDER/TASK.jsonl gets a line an example: {"inputs",
+        "targets", "prediction", …}; with `submission`, that folder gets the leaderboard's file.
         """
         metrics = {}
         if self.task.metrics:
             texts = self._predict(model, theta, tuned)
-            metrics = data.score(self.task, self._tokens.examples, texts)
             if folder is not None:
                 self._save(folder, texts)
+            if submission is not None:
+                lines = leaderboard.lines(self.task, self._tokens.examples, texts)
+                _write(submission / leaderboard.file_name(self.task), lines)
+            if not self.labelled:
+                return {}
+            metrics = data.score(self.task, self._tokens.examples, texts)
         return metrics | self._teacher_forced(model, theta, tuned)
 
     def _predict(self, model, theta, tuned) -> list[str]:
@@ -136,7 +158,7 @@ class Evaluation:
             json.dumps({**example, "prediction": text}, ensure_ascii=False)
             for example, text in zip(self._tokens.examples, texts, strict=True)
         ]
-        cache.write(folder / f"{self.task.name}.jsonl", "\n".join([*lines, ""]).encode())
+        _write(folder / f"{self.task.name}.jsonl", lines)
 
 
 def evaluate(
@@ -152,6 +174,7 @@ def evaluate(
     batch_size: int = 32,
     eval_examples: int | None = None,
     output: str | None = None,
+    leaderboard_folder: str | None = None,
     random_seed: int = 0,
     vocabulary_file: str | None = None,
     extra_ids: int = 100,
@@ -160,12 +183,21 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates and prints, as its last line, {"task", "split", "examples", "metrics": {…}}.
 
-    artifact None: the plain backbone. task_feature_lengths None: those the artifact was trained
-    with. output: a folder for the predictions. Raises UserError for what a user can mend.
+    Of a mixture, such a line for each task, and last {"task": its name, "split", "examples",
+    "metrics": {task: {…}}, "average"}; the average is that of `data.average`. artifact None: the
+    plain backbone. task_feature_lengths None: those the artifact was trained with. output: a folder
+    for the predictions; leaderboard_folder: one for SuperGLUE's leaderboard files. With either, a
+    split without labels is predicted and has no metrics. Raises UserError for what a user can mend.
     """
-    if output is not None and pathlib.Path(output).is_file():
-        raise UserError(f"{output} is a file: predictions go into a folder")
-    task = tasks.resolve(mixture_or_task_name, mixture_or_task_module)
+    for folder in (output, leaderboard_folder):
+        if folder is not None and pathlib.Path(folder).is_file():
+            raise UserError(f"{folder} is a file: predictions go into a folder")
+    mixture = [task for task, _ in tasks.mixture(mixture_or_task_name, mixture_or_task_module)]
+    if leaderboard_folder is not None:
+        for task in mixture:
+            leaderboard.file_name(task)  # there is one
+        if eval_examples is not None:
+            raise UserError("the leaderboard wants every example: leave EVAL_EXAMPLES out")
     predictor = load(
         artifact,
         initial_checkpoint_path,
@@ -177,20 +209,52 @@ def evaluate(
     lengths = task_feature_lengths or predictor.facts.get("lengths")
     if lengths is None:
         raise UserError("TASK_FEATURE_LENGTHS is needed where there is no artifact to tell it")
-    tokens = data.tokenise(
-        task, split, vocabulary=predictor.vocabulary, lengths=lengths, data_dir=data_dir
-    )
-    evaluation = Evaluation(
-        tokens,
-        batch_size=batch_size,
-        decoder=decoder,
-        mesh=predictor.mesh,
-        examples=eval_examples,
-        seed=random_seed,
-    )
-    evaluation.check(predictor.model, predictor.theta, predictor.tuned)
-    folder = pathlib.Path(output) if output else None
-    metrics = evaluation.run(predictor.model, predictor.theta, predictor.tuned, folder)
-    result = {"task": task.name, "split": split, "examples": len(evaluation), "metrics": metrics}
-    print(json.dumps(result))
+    evaluations = [
+        Evaluation(
+            data.tokenise(
+                task, split, vocabulary=predictor.vocabulary, lengths=lengths, data_dir=data_dir
+            ),
+            batch_size=batch_size,
+            decoder=decoder,
+            mesh=predictor.mesh,
+            examples=eval_examples,
+            seed=random_seed,
+        )
+        for task in mixture
+    ]
+    loaded = predictor.model, predictor.theta, predictor.tuned
+    folders = [pathlib.Path(folder) if folder else None for folder in (output, leaderboard_folder)]
+    unlabelled = [evaluation.task.name for evaluation in evaluations if not evaluation.labelled]
+    could = [
+        (evaluation.task, evaluation.check(*loaded, labels=not any(folders)))
+        for evaluation in evaluations
+    ]
+    if len(could) > 1 and not unlabelled:
+        data.average(could)
+    scored = []
+    for evaluation in evaluations:
+        scored.append(evaluation.run(*loaded, *folders))
+        result = {
+            "task": evaluation.task.name,
+            "split": split,
+            "examples": len(evaluation),
+            "metrics": scored[-1],
+        }
+        print(json.dumps(result), flush=True)
+    for name in unlabelled:
+        logging.warning("task %s: split %s has no labels, so it was only predicted", name, split)
+    if len(mixture) > 1:
+        named = isinstance(mixture_or_task_name, str)
+        result = {
+            "task": mixture_or_task_name if named else "mixture",
+            "split": split,
+            "examples": sum(len(evaluation) for evaluation in evaluations),
+            "metrics": {task.name: metrics for task, metrics in zip(mixture, scored, strict=True)},
+            "average": None if unlabelled else data.average(zip(mixture, scored, strict=True)),
+        }
+        print(json.dumps(result))
     return result
+
+
+def _write(file: pathlib.Path, lines: list[str]) -> None:
+    cache.write(file, "\n".join([*lines, ""]).encode())
