@@ -67,10 +67,11 @@ def train(
 ) -> dict[str, Any]:
     """Tunes, evaluates and leaves an artifact of the best step in MODEL_DIR/artifact.
 
-    mixture_or_task_name: a task's name, a task, or {task: rate}; eval_tasks: the tasks to evaluate
-    (None: those trained on), the first of which chooses the best step. Steps count from 0 and a
-    run that is started again in its MODEL_DIR goes on where it was. Returns {"step",
-    "best": {"step", "metric"}, "artifact"}. Raises UserError for what a user can mend.
+    mixture_or_task_name: the name of a task or mixture, a task, or {task: rate}; eval_tasks: the
+    tasks to evaluate, the first of which chooses the best step; None: those trained on, whose
+    average (`data.average`) chooses it. Steps count from 0 and a run that is started again in its
+    MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"}, "artifact"}. Raises
+    UserError for what a user can mend.
     """
     _check_positive(
         TRAIN_STEPS=train_steps,
@@ -90,6 +91,8 @@ def train(
         evaluated = [tasks.resolve(given, mixture_or_task_module) for given in eval_tasks]
     _check_names(task.name for task, _ in trained_on)
     _check_names(task.name for task in evaluated)
+    # the source's validation chooses what is transferred to the other domains
+    choosing = evaluated if eval_tasks is None else evaluated[:1]
     if initial_artifact is not None:
         # an artifact holds what was exported, so that is what goes on being trained
         method = method.exported()
@@ -108,7 +111,7 @@ def train(
         "k_shot": k_shot,
         "random_seed": random_seed,
         "eval_tasks": evaluated,
-        "selection": [name for task in evaluated[:1] for name in (task.name, *task.selection)],
+        "selection": [name for task in choosing for name in (task.name, *task.selection)],
         "eval_split": eval_split,
         "eval_examples": eval_examples,
         "label_words": {t.name: t.label_words for t in (*dict(trained_on), *evaluated)},
@@ -209,8 +212,8 @@ def train(
     if evaluations:
         exported = jax.eval_shape(method.export, tuned)
         first = t5.T5(config, method.exported()), method.join(frozen, tuned), exported
-        metrics, *_ = [evaluation.check(*first) for evaluation in evaluations]
-        data.selection(evaluations[0].task, metrics)
+        could = [evaluation.check(*first) for evaluation in evaluations]
+        data.average(zip(choosing, could, strict=False))
     checkpoints = Checkpoints(run.path, keep)
     if checkpoints.latest() is not None:
         state = checkpoints.restore(state)
@@ -279,12 +282,18 @@ def train(
                     writer.write(f"eval/{evaluation.task.name}", step, metrics)
                     progress.note(f"step {step}: {evaluation.task.name} {_line(metrics)}")
                 # float32, as the state has it: the same metric again is no improvement
-                metric = float(np.float32(data.selection(evaluations[0].task, scores[0])))
+                metric = float(np.float32(data.average(zip(choosing, scores, strict=False))))
+                chosen_by = scores[0]
+                if len(choosing) > 1:
+                    writer.write("eval/average", step, {"selection": metric})
+                    progress.note(f"step {step}: average {metric:.4g}")
+                    named = {e.task.name: m for e, m in zip(evaluations, scores, strict=True)}
+                    chosen_by = {"average": metric, **named}
                 improved = metric > float(state["best"]["metric"])
                 state["best"] = _best(state["best"], (step, metric, 0) if improved else None)
                 if improved:
                     artifacts.save_artifact(
-                        run.path / "artifact", method, state["tuned"], facts(step, scores[0])
+                        run.path / "artifact", method, state["tuned"], facts(step, chosen_by)
                     )
             if step % checkpoint_period == 0 or last or improved:
                 checkpoints.save(state)
