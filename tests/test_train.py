@@ -19,7 +19,7 @@ from prompt_tuning_jax import losses, optimizers, predictor, t5, train
 from prompt_tuning_jax.methods import full
 
 OWN_TASKS = """
-import dataclasses, itertools, os, signal
+import dataclasses, os, signal
 from prompt_tuning_jax.tasks.text_files import Text
 
 reviews = Text(
@@ -29,11 +29,6 @@ reviews = Text(
 
 def a_third(targets, predictions):
     return {"a_third": 100 / 3}
-
-count = itertools.count(1)
-
-def calls(targets, predictions):
-    return {"calls": 10.0 * next(count)}
 
 def deadly(targets, predictions):
     mark = os.environ.get("DEADLY")
@@ -45,7 +40,6 @@ def deadly(targets, predictions):
 
 steady = dataclasses.replace(reviews, name="steady", metrics=(a_third,), selection=("a_third",))
 worst = dataclasses.replace(reviews, name="worst", selection=("teacher_forced_loss",))
-later = dataclasses.replace(reviews, name="later", metrics=(calls,), selection=("calls",))
 mortal = dataclasses.replace(reviews, name="mortal", metrics=(*reviews.metrics, deadly))
 """
 TWO_TASKS = """
@@ -392,37 +386,6 @@ def test_the_artifact_is_the_best_steps_not_the_last(job):
     assert not _same(artifact, {"shared/prompt": _state(run, 12)["tuned/shared/prompt"]})
     assert _state(run, 12)["best/step"] == 4
     assert _state(run, 12)["best/metric"] == np.float32(losses[4])
-
-
-def _two_own_tasks(job, model_dir: str, **macros) -> pathlib.Path:
-    """Trains on tasks of which the first is best at the first evaluation, the second at the last."""
-    (job.folder / "mixture.gin").write_text('MIXTURE_OR_TASK_NAME = {"worst": 1, "later": 1}\n')
-    flags = [f for f in tiny_run.training() if f != "--gin_file=reviews.gin"]
-    macros |= {"MODEL_DIR": model_dir, "MIXTURE_OR_TASK_MODULE": "own_tasks", "DROPOUT_RATE": 0.0}
-    job.ok("train", *flags, "--gin_file=mixture.gin", **macros)
-    return job.folder / model_dir
-
-
-def test_the_average_of_the_tasks_trained_on_chooses_the_step(job):
-    run = _two_own_tasks(job, "average")
-    worst = {r["step"]: r["teacher_forced_loss"] for r in _reports(run, "eval/worst")}
-    later = {r["step"]: r["calls"] for r in _reports(run, "eval/later")}
-    average = {r["step"]: r["selection"] for r in _reports(run, "eval/average")}
-    assert average == pytest.approx({step: (worst[step] + later[step]) / 2 for step in (4, 8, 12)})
-    assert max(worst, key=lambda step: worst[step]) == 4
-    facts = _facts(run)
-    assert facts["step"] == 12 and facts["metrics"]["average"] == average[12]
-    assert facts["metrics"]["worst"]["teacher_forced_loss"] == worst[12]
-    assert _state(run, 12)["best/metric"] == np.float32(average[12])
-    settings = json.loads((run / "settings.json").read_text())
-    assert settings["selection"] == ["worst", "teacher_forced_loss", "later", "calls"]
-
-
-def test_the_first_of_the_tasks_to_evaluate_chooses_the_step(job):
-    run = _two_own_tasks(job, "first", EVAL_TASKS="['worst','later']")
-    assert not _reports(run, "eval/average")
-    facts = _facts(run)
-    assert facts["step"] == 4 and "teacher_forced_loss" in facts["metrics"]
 
 
 def test_early_stopping_and_keep(job):
