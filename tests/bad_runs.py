@@ -217,6 +217,22 @@ CASES = [
         command="evaluate",
         base=EVALUATE,
     ),
+    *(
+        Case(f"leaderboard: {what}", flags, said, command="evaluate", base=EVALUATE)
+        for what, flags, said in (
+            ("into a file", ("--leaderboard=train.jsonl",), ("train.jsonl is a file",)),
+            (
+                "another task",
+                ("--leaderboard=upload",),
+                ("task reviews", "no file for it", "super_glue_rte", "leave --leaderboard out"),
+            ),
+            (
+                "a part of a split",
+                ("--leaderboard=upload", "--task=super_glue_rte", "--gin.EVAL_EXAMPLES=3"),
+                ("every example", "EVAL_EXAMPLES"),
+            ),
+        )
+    ),
     Case(
         "evaluate by ranking free text",
         ("--gin.DECODER=@decoding.Rank()", *FREE_TEXT, "--output=out"),
