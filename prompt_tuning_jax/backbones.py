@@ -1,38 +1,41 @@
-"""Backbones: a folder with θ, its sizes and its vocabulary, and the fingerprint of its values.
+"""Backbones: θ, its sizes and its vocabulary, read from wherever they lie; and our own folder.
 
     backbone.json         {"name", "config", "vocabulary": {"file", "extra_ids"}, "fingerprint"}
-    params.safetensors    θ by path, the layers of a stack on axis 0
+    params.safetensors    θ by T5X's names, or params-00001-of-00008.safetensors and so on
     sentencepiece.model   the vocabulary
 
-`builtin://NAME` is a folder that the package carries. A checkpoint of T5X is read too
-(interop/t5x.py); it has no vocabulary beside it.
+`builtin://NAME` is a folder that the package carries. T5X's checkpoints (interop/t5x.py) and
+Hugging Face's folders and hub names (interop/huggingface.py) are read as they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Callable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 from flax import traverse_util
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from prompt_tuning_jax import t5
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.interop import t5x
-from prompt_tuning_jax.interop.leaf import Leaf
+from prompt_tuning_jax.interop import huggingface, storage, t5x, t5x_names, tensor_files
+from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
+from prompt_tuning_jax.progress import Progress
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 SAMPLES = 64  # values of each parameter that go into a fingerprint
+FILE_BYTES = 2 * 10**9  # of a file of our own format, at most
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 PACKAGED = pathlib.Path(__file__).parent / "builtin"
 
 
@@ -46,32 +49,68 @@ class Backbone:
     fingerprint: str
 
 
-def folder(path: str) -> pathlib.Path:
-    """Where a backbone lies on disk; UserError where it does not."""
+# ---- finding -----------------------------------------------------------------------------------
+def find(path: str) -> Checkpoint:
+    """The checkpoint at `path`, of any format, not yet read.
+
+    path: a folder of ours, `builtin://NAME`, T5X's `checkpoint_N` (local or gs://), a Hugging Face
+    folder or hub name. UserError where there is none of these, or its description is broken.
+    """
+    path = _folder(path)
+    formats = [t5x.open_checkpoint]
+    if not storage.remote(path):
+        formats = [_own, huggingface.open_checkpoint, *formats]
+    for open_checkpoint in formats:
+        found = open_checkpoint(path)
+        if found is not None:
+            return found
+    inside = sorted(pathlib.Path(path).glob("checkpoint_*")) if os.path.isdir(path) else []
+    if inside:
+        raise UserError(f"{path}: no backbone in it itself; did you mean {inside[-1]}?")
+    if storage.remote(path) or os.path.isdir(path):
+        raise UserError(
+            f"{path}: no backbone in it: no backbone.json of ours, no checkpoint or state/ of "
+            "T5X's, no config.json of Hugging Face's"
+        )
+    raise UserError(f"{path}: no such backbone folder (INITIAL_CHECKPOINT_PATH)")
+
+
+def _folder(path: str) -> str:
+    """`path`, or where the built-in backbone of that name lies; UserError where there is none."""
     name = path.removeprefix("builtin://")
-    if name != path:
-        names = sorted(f.name for f in PACKAGED.iterdir() if f.is_dir())
-        if name not in names:
-            raise UserError(f"{path}: there is no such built-in backbone, but {', '.join(names)}")
-        return PACKAGED / name
-    where = pathlib.Path(path)
-    if not where.is_dir():
-        raise UserError(f"{path}: no such backbone folder (INITIAL_CHECKPOINT_PATH)")
-    if not any((where / name).is_file() for name in ("backbone.json", t5x.INDEX)):
-        raise UserError(f"{path}: no backbone.json of ours and no index of T5X's in it")
-    return where
+    if name == path:
+        return path
+    names = sorted(f.name for f in PACKAGED.iterdir() if f.is_dir())
+    if name not in names:
+        raise UserError(f"{path}: there is no such built-in backbone, but {', '.join(names)}")
+    return str(PACKAGED / name)
 
 
-def describe(path: str) -> dict[str, Any]:
-    """A backbone folder's backbone.json, checked."""
-    file = folder(path) / "backbone.json"
+def _own(path: str) -> Checkpoint | None:
+    folder = pathlib.Path(path)
+    file = folder / "backbone.json"
+    if not file.is_file():
+        return None
     try:
         facts = json.loads(file.read_text())
-        t5.T5Config(**facts["config"])
-        facts["vocabulary"]["file"], facts["vocabulary"]["extra_ids"], facts["fingerprint"]
+        config, words = t5.T5Config(**facts["config"]), facts["vocabulary"]
+        vocabulary = str(folder / words["file"]), int(words["extra_ids"])
+        mark = str(facts["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a backbone's description ({error!r})") from None
-    return facts
+    files = sorted(folder.glob("params*.safetensors")) or [folder / "params.safetensors"]
+    leaves = {name: leaf for part in files for name, leaf in tensor_files.read(part).items()}
+    return Checkpoint(leaves, config, vocabulary, mark)
+
+
+def config_of(path: str, **choices: Any) -> t5.T5Config:
+    """The sizes of the backbone at `path`, as its files tell them or its shapes do.
+
+    choices: fields of T5Config that are free (dtype, dropout_rate, remat_policy, scan_unroll).
+    """
+    found = find(path)
+    config = found.config or t5x_names.sizes(path, found.leaves)
+    return dataclasses.replace(config, **choices)
 
 
 def vocabulary(path: str | None, file: str | None = None, extra_ids: int = 100) -> Vocabulary:
@@ -81,124 +120,200 @@ def vocabulary(path: str | None, file: str | None = None, extra_ids: int = 100) 
         return Vocabulary(file, extra_ids)
     if path is None:
         raise UserError("VOCABULARY_FILE is needed where INITIAL_CHECKPOINT_PATH is None")
-    if not (folder(path) / "backbone.json").is_file():
+    beside = find(path).vocabulary
+    if beside is None:
         raise UserError(f"{path} has no vocabulary beside it: give VOCABULARY_FILE")
-    facts = describe(path)["vocabulary"]
-    return Vocabulary(str(folder(path) / facts["file"]), facts["extra_ids"])
+    return Vocabulary(*beside)
 
 
+# ---- the fingerprint ---------------------------------------------------------------------------
 def fingerprint(theta: Any) -> str:
     """Names and fixed strided samples of θ's values, rounded to bfloat16 -> 16 hex digits.
 
     Taken layer by layer under T5X's own names, so that stacked, sharded and converted forms of one
     model agree.
     """
-    leaves = {}
+    samples = {}
     for path, leaf in traverse_util.flatten_dict(theta, sep="/").items():
         stacked = "/layers/" in path
         shape = leaf.shape[1:] if stacked else leaf.shape
-        picks = np.unravel_index(np.linspace(0, np.prod(shape) - 1, SAMPLES).astype(int), shape)
+        picks = _picks(shape)
         # [L,SAMPLES] or [1,SAMPLES]
         rows = np.asarray(leaf[(slice(None), *picks)] if stacked else leaf[picks][None])
         for i, row in enumerate(rows):
-            leaves[path.replace("/layers/", f"/layers_{i}/")] = (shape, row)
+            samples[path.replace("/layers/", f"/layers_{i}/")] = (shape, row)
+    return _digest(samples)
+
+
+def _picks(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    return np.unravel_index(np.linspace(0, np.prod(shape) - 1, SAMPLES).astype(int), shape)
+
+
+def _digest(samples: dict[str, tuple[tuple[int, ...], np.ndarray]]) -> str:
     digest = hashlib.sha256()
-    for path, (shape, values) in sorted(leaves.items()):
+    for path, (shape, values) in sorted(samples.items()):
         digest.update(f"{path}{tuple(map(int, shape))}".encode())
         digest.update(values.astype(np.float32).astype(ml_dtypes.bfloat16).tobytes())
     return digest.hexdigest()[:16]
 
 
-def read(path: str, config: t5.T5Config, shardings: Any) -> Backbone:
-    """A backbone of ours or of T5X, every leaf read straight to its shards and accounted for.
+# ---- reading -----------------------------------------------------------------------------------
+def read(
+    path: str,
+    config: t5.T5Config,
+    shardings: Any,
+    dtype: str = "float32",
+    exact: Callable[[str], bool] = lambda name: False,
+) -> Backbone:
+    """A backbone, every leaf read straight to its shards and accounted for.
 
-    config: what the run asks for; its architecture must be the checkpoint's. Raises UserError for
-    another architecture, and for missing, extra or misshapen leaves, which it names.
+    config: what the run asks for; its architecture must be the checkpoint's. dtype: what θ is held
+    in, "float32" or "bfloat16"; but the leaves that `exact` says (by path) in float32. Raises
+    UserError for another architecture, and for missing, extra or misshapen leaves, which it lists.
     """
-    where = folder(path)
-    if (where / t5x.INDEX).is_file():
-        theta = _assemble(path, t5x.leaves(where), config, shardings)
-        return Backbone(path, config, theta, fingerprint(theta))
-    facts = describe(path)
-    there, asked = t5.T5Config(**facts["config"]).architecture(), config.architecture()
-    wrong = [f"{k} = {there[k]} there, {asked[k]} asked" for k in asked if there[k] != asked[k]]
-    if wrong:
-        raise UserError(f"{path}: another architecture: {'; '.join(wrong)}")
-    try:
-        with safe_open(where / "params.safetensors", framework="np") as tensors:
-            own = {name: _own_leaf(tensors, name) for name in list(tensors.keys())}
-            theta = _assemble(path, own, config, shardings)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{where / 'params.safetensors'}: cannot be read ({error})") from None
-    found = fingerprint(theta)
-    if found != facts["fingerprint"]:
-        raise UserError(f"{path}: its values are not those that backbone.json was written for")
-    return Backbone(path, config, theta, found)
-
-
-def _own_leaf(tensors, name: str) -> Leaf:
-    values = tensors.get_slice(name)
-    return Leaf(tuple(values.get_shape()), lambda index: values[index])
-
-
-def _assemble(path: str, there: dict[str, Leaf], config: t5.T5Config, shardings: Any) -> Any:
-    """θ from leaves under T5X's names, layers one by one ("layers_0") or stacked ("layers")."""
-    want = traverse_util.flatten_dict(t5.abstract_params(config), sep="/")
+    found = find(path)
+    if found.config is not None:
+        there, asked = found.config.architecture(), config.architecture()
+        wrong = [f"{k} = {there[k]} there, {asked[k]} asked" for k in asked if there[k] != asked[k]]
+        if wrong:
+            raise UserError(f"{path}: another architecture: {'; '.join(wrong)}")
+    if dtype not in DTYPES:
+        raise UserError(f"FROZEN_DTYPE = {dtype!r}: choose from {', '.join(DTYPES)}")
+    wanted = traverse_util.flatten_dict(t5.abstract_params(config), sep="/")
     places = traverse_util.flatten_dict(shardings, sep="/")
-    sources: dict[str, list[Leaf]] = {}
+    pieces = _account(path, found.leaves, config)
+
+    def to_devices(name: str) -> jax.Array:
+        kind, leaves = DTYPES["float32" if exact(name) else dtype], pieces[name]
+
+        def values(index: tuple[slice, ...]) -> np.ndarray:
+            if len(leaves) == 1 and leaves[0].shape == wanted[name].shape:
+                return leaves[0].read(index).astype(kind)
+            # a layer at a time: no more than a piece and a layer are on the host
+            rows = (leaf.read(index[1:]).astype(kind) for leaf in leaves[index[0]])
+            return np.stack(list(rows))
+
+        return jax.make_array_from_callback(wanted[name].shape, places[name], values)
+
+    # files and networks wait for one another less when a few leaves are asked for at once
+    with ThreadPoolExecutor(4) as pool, _progress("read", wanted) as progress:
+        flat = {}
+        for name, array in zip(wanted, pool.map(to_devices, wanted), strict=True):
+            flat[name] = array
+            progress.update()
+    theta = traverse_util.unflatten_dict(flat, sep="/")
+    mark = fingerprint(theta)
+    if found.fingerprint not in (None, mark):
+        raise UserError(f"{path}: its values are not those that backbone.json was written for")
+    return Backbone(path, config, theta, mark)
+
+
+def _account(path: str, there: dict[str, Leaf], config: t5.T5Config) -> dict[str, list[Leaf]]:
+    """The leaves that each of θ's is made of: itself, or its layers one by one ("layers_0", …).
+
+    UserError that lists every missing, extra and misshapen one.
+    """
+    sources: dict[str, list[str]] = {}
     expected: dict[str, tuple[int, ...]] = {}
-    for name, leaf in want.items():
+    for name, leaf in traverse_util.flatten_dict(t5.abstract_params(config), sep="/").items():
         names = [name]
         if "/layers/" in name and name not in there:
             names = [name.replace("/layers/", f"/layers_{i}/") for i in range(leaf.shape[0])]
         expected |= {n: leaf.shape if n == name else leaf.shape[1:] for n in names}
-        sources[name] = [there[n] for n in names if n in there]
-    missing, extra = sorted(set(expected) - set(there)), sorted(set(there) - set(expected))
+        sources[name] = names
     misshapen = [
         f"{name} {there[name].shape}, wanted {shape}"
         for name, shape in expected.items()
         if name in there and there[name].shape != shape
     ]
-    for kind, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)):
-        if names:
-            raise UserError(f"{path}: {len(names)} {kind} parameters: {', '.join(names)}")
-
-    def piece(name: str, index: tuple[slice, ...]) -> np.ndarray:
-        if sources[name][0].shape == want[name].shape:
-            values = sources[name][0].read(index)
-        else:
-            values = np.stack([leaf.read(index[1:]) for leaf in sources[name][index[0]]])
-        return values.astype(np.float32)
-
-    flat = {
-        name: jax.make_array_from_callback(leaf.shape, places[name], functools.partial(piece, name))
-        for name, leaf in want.items()
+    wrong = {
+        "missing": sorted(set(expected) - set(there)),
+        "extra": sorted(set(there) - set(expected)),
+        "misshapen": misshapen,
     }
-    return traverse_util.unflatten_dict(flat, sep="/")
+    lists = [f"{len(v)} {kind} parameters: {', '.join(v)}" for kind, v in wrong.items() if v]
+    if lists:
+        raise UserError(f"{path}: {'; '.join(lists)}")
+    return {name: [there[n] for n in names] for name, names in sources.items()}
 
 
-def write(path: str, name: str, config: t5.T5Config, theta: Any, vocabulary: Vocabulary) -> None:
-    """θ as a backbone folder, float32; an existing one is replaced once the new one is whole.
+def _progress(title: str, leaves: Sized) -> Progress:
+    return Progress(title, len(leaves), unit="parameter", patience=5)
 
-    UserError where `path` is there and is something else.
+
+# ---- writing -----------------------------------------------------------------------------------
+def layers(path: str, there: dict[str, Leaf], config: t5.T5Config) -> dict[str, Leaf]:
+    """Leaves of any layout -> T5X's names, layers one by one; UserError as for `read`."""
+    found = {}
+    for name, leaves in _account(path, there, config).items():
+        if "/layers/" not in name:
+            found[name] = leaves[0]
+            continue
+        if name in there:
+            leaves = [leaves[0].row(i) for i in range(leaves[0].shape[0])]
+        found |= {name.replace("/layers/", f"/layers_{i}/"): leaf for i, leaf in enumerate(leaves)}
+    return found
+
+
+def leaves_of(theta: Any) -> dict[str, Leaf]:
+    """A tree of arrays in memory as leaves by path."""
+    flat = traverse_util.flatten_dict(theta, sep="/")
+    return {name: Leaf.of(np.asarray(array)) for name, array in flat.items()}
+
+
+def write(
+    path: str,
+    name: str,
+    config: t5.T5Config,
+    leaves: dict[str, Leaf],
+    vocabulary: Vocabulary,
+    dtype: str = "float32",
+) -> str:
+    """θ as a backbone folder of ours, read leaf by leaf -> its fingerprint.
+
+    An existing folder is replaced once the new one is whole. UserError where `path` is there and is
+    something else.
+    """
+    samples: dict[str, tuple[tuple[int, ...], np.ndarray]] = {}
+    single = layers(path, leaves, config)
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        with _progress("write", single) as progress:
+            for leaf_name, leaf in sorted(single.items()):
+                values = leaf.whole().astype(DTYPES[dtype])
+                samples[leaf_name] = (leaf.shape, values[_picks(leaf.shape)])
+                yield leaf_name, values
+                progress.update()
+
+    with replaced(path, "backbone.json") as folder:
+        tensor_files.write(folder, "params", tensors(), FILE_BYTES)
+        (folder / "sentencepiece.model").write_bytes(vocabulary.content)
+        facts = {
+            "name": name,
+            "config": config.architecture(),
+            "vocabulary": {"file": "sentencepiece.model", "extra_ids": vocabulary.extra_ids},
+            "fingerprint": _digest(samples),
+        }
+        (folder / "backbone.json").write_text(json.dumps(facts, indent=2) + "\n")
+    return facts["fingerprint"]
+
+
+@contextlib.contextmanager
+def replaced(path: str, mark: str | None = None) -> Iterator[pathlib.Path]:
+    """A new folder to write into, which takes the place of `path` once all is well.
+
+    UserError where `path` is there and has no file `mark`: it is something else.
     """
     target = pathlib.Path(path)
-    if target.exists() and not (target / "backbone.json").is_file():
-        raise UserError(f"{path} is there already and is no backbone of ours: choose another place")
+    if target.exists() and not (mark and (target / mark).is_file()):
+        reason = f" and has no {mark}" if mark else ""
+        raise UserError(f"{path} is there already{reason}: choose another place")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    flat = traverse_util.flatten_dict(theta, sep="/")
-    save_file(
-        {k: np.asarray(v, np.float32) for k, v in flat.items()}, temporary / "params.safetensors"
-    )
-    shutil.copyfile(vocabulary.model_file, temporary / "sentencepiece.model")
-    facts = {
-        "name": name,
-        "config": config.architecture(),
-        "vocabulary": {"file": "sentencepiece.model", "extra_ids": vocabulary.extra_ids},
-        "fingerprint": fingerprint(theta),
-    }
-    (temporary / "backbone.json").write_text(json.dumps(facts, indent=2) + "\n")
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.rename(target)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -37,6 +37,7 @@ def infer(
     vocabulary_file: str | None = None,
     extra_ids: int = 100,
     dtype: str = "float32",
+    frozen_dtype: str = "float32",
     mesh: dict[str, int] | None = None,
 ) -> int:
     """Reads texts, one a line, or JSON lines {"inputs": …}, from `input` (None: standard input) and
@@ -61,6 +62,7 @@ def infer(
         vocabulary_file=vocabulary_file,
         extra_ids=extra_ids,
         dtype=dtype,
+        frozen_dtype=frozen_dtype,
         mesh=mesh,
     )
     count = 0

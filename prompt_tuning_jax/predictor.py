@@ -102,12 +102,14 @@ def load(
     vocabulary_file: str | None = None,
     extra_ids: int = 100,
     dtype: str = "float32",
+    frozen_dtype: str = "float32",
     mesh: dict[str, int] | None = None,
 ) -> Predictor:
     """Loads an artifact and its backbone; without an artifact, the plain backbone.
 
     backbone: where it lies, None for where the artifact found it; vocabulary_file: None for the one
-    the artifact was trained with, else the backbone's. Raises UserError where either cannot be read
+    the artifact was trained with, else the backbone's; dtype: of the activations; frozen_dtype:
+    what θ is held in. Raises UserError where either cannot be read
     or they do not belong together.
     """
     read = artifacts.read(artifact) if artifact is not None else None
@@ -121,12 +123,13 @@ def load(
         raise UserError("give an artifact (--artifact), a backbone (--backbone), or both")
     if vocabulary_file is None and own.get("vocabulary_file"):
         vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
-    sizes = own.get("config") or backbones.describe(path)["config"]
-    config = t5.T5Config(**sizes, dtype=dtype, dropout_rate=0.0)
+    sizes = t5.T5Config(**own["config"]) if read else backbones.config_of(path)
+    config = dataclasses.replace(sizes, dtype=dtype, dropout_rate=0.0)
     devices = sharding.mesh_of(mesh)
     words = backbones.vocabulary(path, vocabulary_file, extra_ids)
     try:
-        found = backbones.read(path, config, sharding.theta_shardings(devices, config))
+        places = sharding.theta_shardings(devices, config)
+        found = backbones.read(path, config, places, frozen_dtype)
     except UserError as error:
         if read is None:
             raise

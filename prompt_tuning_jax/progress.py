@@ -11,17 +11,27 @@ from tqdm import tqdm
 
 class Progress(contextlib.AbstractContextManager):
     """Counts `total` units. On a terminal a bar with rate and time left; else a line at most every
-    `seconds`, to standard error either way. `note(text)` prints a line without breaking the bar."""
+    `seconds`, to standard error either way. `note(text)` prints a line without breaking the bar.
+
+    patience: seconds before anything is said, so that nothing is of what takes less."""
 
     def __init__(
-        self, title: str, total: int, start: int = 0, unit: str = "step", seconds: float = 10
+        self,
+        title: str,
+        total: int,
+        start: int = 0,
+        unit: str = "step",
+        seconds: float = 10,
+        patience: float = 0,
     ):
+        self.patience = patience
         self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
         self.done, self.first, self.facts = start, start, ""
         self.began = self.said = time.monotonic()
         self.bar = None
         if sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=start, desc=title, unit=unit, dynamic_ncols=True)
+            options = {"initial": start, "desc": title, "unit": unit, "delay": patience}
+            self.bar = tqdm(total=total, dynamic_ncols=True, **options)
 
     def update(self, count: int = 1, facts: str = "") -> None:
         """`count` more units are done; `facts` ("loss 0.123") stands beside them."""
@@ -30,9 +40,11 @@ class Progress(contextlib.AbstractContextManager):
         if self.bar is not None:
             self.bar.set_postfix_str(self.facts, refresh=False)
             self.bar.update(count)
-        elif time.monotonic() - self.said >= self.seconds or self.done == self.total:
+            return
+        elapsed = max(time.monotonic() - self.began, 1e-9)
+        due = time.monotonic() - self.said >= self.seconds or self.done == self.total
+        if due and elapsed >= self.patience:
             self.said = time.monotonic()
-            elapsed = max(self.said - self.began, 1e-9)
             rate = (self.done - self.first) / elapsed
             left = (self.total - self.done) / rate if rate else float("inf")
             self.note(

@@ -30,6 +30,8 @@ from prompt_tuning_jax.weights import weight
 class T5Config:
     """Sizes and choices of one T5; the names are those of T5X's `T5Config`.
 
+    relpos_per_layer: every layer has a table of distances of its own (umT5, scalable_t5), not one
+    for the stack.
     dtype: of the activations, "float32" or "bfloat16" (softmax, norms and logits are float32).
     scan_unroll: layers unrolled into one scan step; 0 unrolls the whole stack.
     remat_policy: "none", "minimal" (matrix products are kept) or "full" (a layer keeps its input).
@@ -45,6 +47,7 @@ class T5Config:
     mlp_activations: tuple[str, ...] = ("gelu", "linear")
     logits_via_embedding: bool = False
     relpos_buckets: int = 32
+    relpos_per_layer: bool = False
     dropout_rate: float = 0.1
     dtype: str = "float32"
     scan_unroll: int = 1
@@ -87,7 +90,8 @@ class Encoded:
 class _Context:
     """What the layers of a stack share."""
 
-    bias: jax.Array  # [B|1,H,T,S] relative-position bias of self-attention
+    positions: tuple[jax.Array, jax.Array]  # [B|1,T] and [B|1,S], queries and keys
+    bias: jax.Array | None  # [B|1,H,T,S] self-attention's, None where each layer has a table
     visible: jax.Array  # [B|1,T,S] bool: which keys a query may see in self-attention
     memory: jax.Array | None = None  # [B,S,D] encoder states
     memory_visible: jax.Array | None = None  # [B,T,S] bool, the same for cross-attention
@@ -225,6 +229,8 @@ class Layer(nn.Module):
         rng = self.make_rng("dropout") if self.train else None
         site = Site(self.stack, layer=layer, train=self.train, rng=rng)
         cache = dict(cache or {})
+        if c.relpos_per_layer:
+            context = context.replace(bias=_distances(c, self.stack)(*context.positions))
 
         def attend(part, name, x):
             module, own = Attention(c, m, name=name), cache.get(part)
@@ -243,6 +249,11 @@ class Layer(nn.Module):
         side = m.side(tuned, site._replace(part="layer"), x, side)
         # keys and values leave the layer only when a cache is being filled
         return (x, side), (cache if context.step is not None else None)
+
+
+def _distances(config: T5Config, stack: str) -> RelativePositions:
+    buckets = config.relpos_buckets
+    return RelativePositions(config.num_heads, stack == "encoder", buckets, name="relpos_bias")
 
 
 def _layers(config: T5Config, method: Method, stack: str, train: bool):
@@ -281,14 +292,15 @@ class Encoder(nn.Module):
         # [B,T,D] -> [B,P+T,D] where the method joins a prompt
         stream = m.embed(tuned["shared"], site, stream)
         segments, positions = stream.segment_ids, stream.positions
-        relpos = RelativePositions(c.num_heads, True, c.relpos_buckets, name="relpos_bias")
-        bias = relpos(positions, positions)
+        pair = positions, positions
+        bias = None if c.relpos_per_layer else _distances(c, "encoder")(*pair)
         # [B,T,T]
         visible = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
         x = dropout(stream.x)
         side = m.side_start(tuned["shared"], site, x, None)
         layers, index = _layers(c, m, "encoder", train)
-        (x, side), _ = layers((x, side), tuned["encoder"], index, None, _Context(bias, visible))
+        context = _Context(pair, bias, visible)
+        (x, side), _ = layers((x, side), tuned["encoder"], index, None, context)
         return Encoded(dropout(Norm(name="encoder_norm")(x)), segments, side)
 
 
@@ -312,13 +324,13 @@ class Decoder(nn.Module):
             # the keys are the cache's slots 0..S-1, one segment
             key_positions = jnp.arange(cache["self"][0].shape[2])[None]
             same = jnp.ones((1, 1, 1), bool)
-        relpos = RelativePositions(c.num_heads, False, c.relpos_buckets, name="relpos_bias")
-        bias = relpos(positions, key_positions)
+        pair = positions, key_positions
+        bias = None if c.relpos_per_layer else _distances(c, "decoder")(*pair)
         # [B|1,U,S]: inside a segment the order of positions is the order of tokens
         visible = same & (key_positions[:, None, :] <= positions[:, :, None])
         memory_segments = encoded.segment_ids[:, None, :]
         memory_visible = (segments[:, :, None] == memory_segments) & (memory_segments > 0)
-        context = _Context(bias, visible, encoded.x, memory_visible, step)
+        context = _Context(pair, bias, visible, encoded.x, memory_visible, step)
         x = dropout(stream.x)
         side = m.side_start(tuned["shared"], site, x, encoded.side)
         layers, index = _layers(c, m, "decoder", train)
@@ -424,12 +436,15 @@ def empty_cache(config: T5Config, batch: int, length: int) -> Tree:
 EMPTY: dict[str, dict] = {"shared": {}, "encoder": {}, "decoder": {}}  # `tuned` of the plain T5
 
 
+def _init(rng: jax.Array, config: T5Config):
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
+    return T5(config).init(rng, EMPTY, batch)["params"]
+
+
 @functools.cache
 def _boxed(config: T5Config):
-    batch = {
-        k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")
-    }
-    return jax.eval_shape(lambda: T5(config).init(jax.random.key(0), EMPTY, batch))["params"]
+    return jax.eval_shape(lambda: _init(jax.random.key(0), config))
 
 
 def abstract_params(config: T5Config) -> Tree:
@@ -444,7 +459,4 @@ def logical_axes(config: T5Config) -> Tree:
 
 def init_params(rng: jax.Array, config: T5Config) -> Tree:
     """θ at T5X's random start, for pre-training."""
-    batch = {
-        k: jnp.zeros((1, 1), jnp.int32) for k in ("encoder_input_tokens", "decoder_input_tokens")
-    }
-    return nn.unbox(T5(config).init(rng, EMPTY, batch)["params"])
+    return nn.unbox(_init(rng, config))

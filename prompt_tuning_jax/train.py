@@ -41,6 +41,7 @@ def train(
     task_feature_lengths: dict[str, int],
     train_steps: int,
     initial_checkpoint_path: str | None,
+    frozen_dtype: str = "float32",
     vocabulary_file: str | None = None,
     extra_ids: int = 100,
     mixture_or_task_module: str | None = None,
@@ -101,6 +102,7 @@ def train(
         | {"dropout_rate": config.dropout_rate, "dtype": config.dtype},
         "method": method,
         "backbone": initial_checkpoint_path,
+        "frozen_dtype": frozen_dtype,
         "artifact": initial_artifact,
         "tasks": trained_on,
         "lengths": task_feature_lengths,
@@ -172,7 +174,11 @@ def train(
         theta = jax.jit(t5.init_params, static_argnums=1, out_shardings=places)(seed, config)
         mark = backbones.fingerprint(theta)
     else:
-        backbone = backbones.read(initial_checkpoint_path, config, places)
+        # what the method will train out of θ is no place to save bytes
+        _, taken = jax.eval_shape(method.split, t5.abstract_params(config))
+        backbone = backbones.read(
+            initial_checkpoint_path, config, places, frozen_dtype, exact=taken.__contains__
+        )
         theta, mark = backbone.theta, backbone.fingerprint
     run.require({"fingerprint": mark})
     pretrained = re.search(r"checkpoint_(\d+)/?$", initial_checkpoint_path or "")

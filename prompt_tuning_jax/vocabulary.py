@@ -19,7 +19,8 @@ class Vocabulary:
     Two vocabularies are equal when their model files' content and their sentinels are.
 
     Attributes:
-      model_file: the SentencePiece model.
+      model_file: the SentencePiece model's file, local or at gs://.
+      content: what the file holds.
       extra_ids: number of sentinels after the pieces; `<extra_id_0>` is the last id.
       pieces: number of pieces without the sentinels.
       vocab_size: number of ids, `pieces + extra_ids`.
@@ -38,16 +39,11 @@ class Vocabulary:
         """
         self.model_file = str(model_file)
         self.extra_ids = extra_ids
-        try:
-            content = pathlib.Path(model_file).read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"vocabulary {model_file}: {error.strerror}; name a SentencePiece model file"
-            ) from error
-        self.digest = hashlib.sha256(content).hexdigest()
+        self.content = _read(self.model_file)
+        self.digest = hashlib.sha256(self.content).hexdigest()
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
-            self._processor.LoadFromSerializedProto(_with_sentinels(content, extra_ids))
+            self._processor.LoadFromSerializedProto(_with_sentinels(self.content, extra_ids))
         # The proto parser's errors share no base class.
         except Exception as error:
             raise UserError(f"vocabulary {model_file}: no SentencePiece model") from error
@@ -92,6 +88,22 @@ class Vocabulary:
     def piece(self, token: int) -> str:
         """The piece as SentencePiece writes it, "▁" for a space before it."""
         return self._processor.IdToPiece(int(token))
+
+
+def _read(file: str) -> bytes:
+    if file.startswith("gs://"):
+        from prompt_tuning_jax.interop import storage  # loads JAX
+
+        folder, _, name = file.rpartition("/")
+        content, reason = storage.read(storage.kvstore(folder), name), "no such file"
+        if content is not None:
+            return content
+    else:
+        try:
+            return pathlib.Path(file).read_bytes()
+        except OSError as error:
+            reason = error.strerror
+    raise UserError(f"vocabulary {file}: {reason}; name a SentencePiece model file")
 
 
 def _with_sentinels(content: bytes, extra_ids: int) -> bytes:

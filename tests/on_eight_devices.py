@@ -26,7 +26,8 @@ def mesh(data, model):
 
 
 def read_backbone(folder):
-    backbones.write(folder, "tiny", small.CONFIG, small.theta(), contract.vocabulary())
+    theta = backbones.leaves_of(small.theta())
+    backbones.write(folder, "tiny", small.CONFIG, theta, contract.vocabulary())
     places = sharding.theta_shardings(sharding.make_mesh(2, 4), small.CONFIG)
     backbone = backbones.read(folder, small.CONFIG, places)
     embedding = backbone.theta["token_embedder"]["embedding"]

@@ -87,7 +87,8 @@ def another_backbone(name: str, **sizes) -> Callable:
         config = t5.T5Config(**tiny_run.CONFIG.architecture() | sizes)
         theta = tiny_run.random_theta(seed=1, config=config)
         (job.folder / name).unlink(missing_ok=True)
-        backbones.write(str(job.folder / name), "another", config, theta, tiny_run.vocabulary())
+        leaves, words = backbones.leaves_of(theta), tiny_run.vocabulary()
+        backbones.write(str(job.folder / name), "another", config, leaves, words)
 
     return prepare
 

@@ -23,7 +23,7 @@ CONFIG, THETA = small.CONFIG, small.theta()
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("backbone")
     words = Vocabulary(tiny_vocabulary.train(folder), extra_ids=4)
-    backbones.write(str(folder / "tiny"), "tiny", CONFIG, THETA, words)
+    backbones.write(str(folder / "tiny"), "tiny", CONFIG, backbones.leaves_of(THETA), words)
     return folder / "tiny"
 
 
@@ -52,7 +52,7 @@ def test_every_value_comes_back(written):
 
 def test_an_existing_backbone_is_replaced(path):
     words, other = backbones.vocabulary(str(path)), small.theta(seed=1)
-    backbones.write(str(path), "other", CONFIG, other, words)
+    backbones.write(str(path), "other", CONFIG, backbones.leaves_of(other), words)
     assert small.same(read(path).theta, other)
     assert [file.name for file in path.parent.iterdir()] == ["tiny"]
 
@@ -159,4 +159,4 @@ def test_broken_files(path):
     assert "no backbone.json" in refused(path)
     assert "no such" in refused(path / "absent")
     with pytest.raises(UserError, match="no such built-in"):
-        backbones.folder("builtin://absent")
+        backbones.find("builtin://absent")

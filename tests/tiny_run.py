@@ -270,7 +270,8 @@ def _backbone() -> pathlib.Path:
     folder = _session()
     pieces = tiny_vocabulary.train(folder, user_defined_symbols=[f"▁{word}" for word in LABELS])
     vocabulary = Vocabulary(pieces, 10)
-    backbones.write(str(folder / "backbone"), "random", CONFIG, random_theta(), vocabulary)
+    theta = backbones.leaves_of(random_theta())
+    backbones.write(str(folder / "backbone"), "random", CONFIG, theta, vocabulary)
     return folder / "backbone"
 
 

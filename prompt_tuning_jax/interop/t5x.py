@@ -1,51 +1,86 @@
-"""T5X's own checkpoints (`checkpoint_1100000/`): a msgpack index beside zarr arrays.
+"""T5X's own checkpoints, `checkpoint_1100000/`, on a local disk or at gs://.
+
+    checkpoint, target.encoder.….kernel/   T5X's format: a msgpack index beside zarr arrays
+    state/                                 Orbax's format, in one OCDBT store or a folder an array
 
 The index is {"version", "optimizer": {"target", "state"}} in Flax's msgpack; a leaf of "target" is
 an array, or a tensorstore spec of one, whose driver may be that of another storage: it is read from
-the checkpoint's own folder. The optimizer's state is left alone (t5x/checkpoints.py, version 3).
+the checkpoint's own folder (t5x/checkpoints.py). The optimizer's state is left alone.
 """
 
 from __future__ import annotations
 
+import functools
 import pathlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import flax.serialization
 import numpy as np
-import tensorstore
 from flax import traverse_util
 
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.interop.leaf import Leaf
+from prompt_tuning_jax.interop import storage, t5x_names
+from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
 
-INDEX = "checkpoint"
 
-
-def leaves(folder: pathlib.Path) -> dict[str, Leaf]:
-    """The target's leaves by T5X's name ("encoder/layers_0/attention/query/kernel"), not yet read.
+def open_checkpoint(path: str) -> Checkpoint | None:
+    """The checkpoint that lies at `path`, not yet read; None where it holds no T5X checkpoint.
 
     Raises UserError for an index that is none, and for an array whose files are not there.
     """
-    file = folder / INDEX
+    store = storage.kvstore(path)
+    index = storage.read(store, "checkpoint")
+    if index is not None:
+        leaves = _t5x(store, path, index)
+    else:
+        for folder in (storage.below(store, "state"), store):
+            if storage.read(folder, "_METADATA") is not None:
+                leaves = _orbax(folder, path)
+                break
+        else:
+            return None
+    return Checkpoint(t5x_names.canonical(path, leaves))
+
+
+def _t5x(store: dict[str, Any], path: str, content: bytes) -> dict[str, Leaf]:
     try:
-        index = flax.serialization.msgpack_restore(file.read_bytes())
-        target = index["optimizer"]["target"]
+        # Flax puts arrays that it cut into chunks together again
+        index = flax.serialization.msgpack_restore(content)
+        target = index.get("optimizer", index)["target"]
+        flat = traverse_util.flatten_dict(target, is_leaf=lambda _, v: "driver" in v, sep="/")
     except Exception as error:  # msgpack's errors share no base class
-        raise UserError(f"{file}: not the index of a T5X checkpoint ({error!r})") from None
-    flat = traverse_util.flatten_dict(target, is_leaf=lambda _, v: "driver" in v, sep="/")
-    return {name: _leaf(folder, name, value) for name, value in flat.items()}
+        raise UserError(f"{path}/checkpoint: no index of a T5X checkpoint ({error!r})") from None
+    return _opened({name: functools.partial(_indexed, store, v) for name, v in flat.items()})
 
 
-def _leaf(folder: pathlib.Path, name: str, value: Any) -> Leaf:
+def _indexed(store: dict[str, Any], value: Any) -> Leaf:
     if not isinstance(value, dict):
-        inline = np.asarray(value)
-        return Leaf(inline.shape, lambda index: inline[index])
+        return Leaf.of(np.asarray(value))
     # newer specs have kvstore.path, older ones path
-    path = (value.get("kvstore") or value)["path"]
-    where = folder / pathlib.PurePosixPath(path.rstrip("/")).name
-    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(where)}}
-    try:
-        array = tensorstore.open(spec, read=True, open=True).result()
-    except ValueError as error:
-        raise UserError(f"{where}: {name} cannot be read ({str(error).splitlines()[0]})") from None
-    return Leaf(tuple(array.shape), lambda index: np.asarray(array[index].read().result()))
+    path = value["kvstore"].get("path") or value["path"]
+    return storage.array(storage.below(store, pathlib.PurePosixPath(path.rstrip("/")).name))
+
+
+def _orbax(store: dict[str, Any], path: str) -> dict[str, Leaf]:
+    if storage.read(store, "manifest.ocdbt") is not None:
+        store = {"driver": "ocdbt", "base": store}
+    found = storage.arrays(store)
+    target = {n: driver for n, driver in found.items() if n.startswith("target.")}
+    if not target:
+        raise UserError(f"{path}: an Orbax checkpoint, but no parameters under 'target' in it")
+    return _opened(
+        {
+            name.removeprefix("target.").replace(".", "/"): functools.partial(
+                storage.array, storage.below(store, name), driver
+            )
+            for name, driver in target.items()
+        }
+    )
+
+
+def _opened(leaves: dict[str, Callable[[], Leaf]]) -> dict[str, Leaf]:
+    """All at once: far away, each takes a moment to answer."""
+    with ThreadPoolExecutor(16) as pool:
+        return dict(zip(leaves, pool.map(lambda call: call(), leaves.values()), strict=True))

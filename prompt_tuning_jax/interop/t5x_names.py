@@ -1,0 +1,94 @@
+"""The layouts that T5X's models have had, as one: t5x/examples/t5's names, and the sizes they tell.
+
+encoder/layers_0/…                a layer by itself
+encoder/layers/…     [L,…]        ours: the layers stacked on axis 0
+encoder/encoder/…    [in,L,out]   scanned layers of flaxformer and t5x/examples/scalable_t5
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.interop.leaf import Leaf
+from prompt_tuning_jax.t5 import T5Config
+
+STACKS = ("encoder", "decoder")
+TABLE = "relpos_bias/rel_embedding"
+
+
+def canonical(path: str, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
+    """Leaves under our names, layer first; one table of distances where all layers have the same.
+
+    UserError where a scanned leaf has no axis for its layers.
+    """
+    renamed = {}
+    for name, leaf in leaves.items():
+        stack, _, rest = name.partition("/")
+        if stack in STACKS and rest.startswith(f"{stack}/"):
+            if len(leaf.shape) < 2:
+                raise UserError(f"{path}: {name} {leaf.shape} is scanned, but has no layers' axis")
+            others = (0, *range(2, len(leaf.shape)))
+            leaf = leaf.permuted(1, *others)
+            name = f"{stack}/layers/{rest.removeprefix(f'{stack}/')}"
+        renamed[name] = leaf
+    for stack in STACKS:
+        renamed = _one_table(stack, renamed)
+    return renamed
+
+
+def _one_table(stack: str, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
+    """`leaves`, a table in every layer replaced by the stack's own where all are equal."""
+    names = [name for name in leaves if re.fullmatch(rf"{stack}/layers(_\d+)?/{TABLE}", name)]
+    tables = [leaves[name].whole() for name in names]
+    if names and names[0] == f"{stack}/layers/{TABLE}":
+        tables = list(tables[0])
+    if not tables or not all(np.array_equal(tables[0], table) for table in tables):
+        return leaves
+    others = {name: leaf for name, leaf in leaves.items() if name not in names}
+    return others | {f"{stack}/{TABLE}": Leaf.of(tables[0])}
+
+
+def sizes(path: str, leaves: dict[str, Leaf]) -> T5Config:
+    """The configuration that canonical leaves have the shapes of.
+
+    What no shape tells is taken as T5 has it: tanh-GELU in a gated MLP, ReLU in a plain one.
+    UserError where what tells the sizes is not there.
+    """
+
+    def layers(stack):
+        stacked = leaves.get(f"{stack}/layers/mlp/wo/kernel")
+        if stacked is not None:
+            return stacked.shape[0]
+        found = (re.match(rf"{stack}/layers_(\d+)/", name) for name in leaves)
+        return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+    def shape(*names):
+        for name in names:
+            if name in leaves:
+                return leaves[name].shape
+            stacked = name.replace("/layers_0/", "/layers/")
+            if stacked in leaves:
+                return leaves[stacked].shape[1:]
+        raise UserError(f"{path}: no {names[0]} in it, so this is no T5")
+
+    per_layer = "encoder/relpos_bias/rel_embedding" not in leaves
+    vocab_size, emb_dim = shape("token_embedder/embedding")
+    heads, buckets = shape(f"encoder/{TABLE}", f"encoder/layers_0/{TABLE}")
+    _, joined = shape("encoder/layers_0/attention/query/kernel")
+    gated = layers("encoder") and "wi" not in {n.split("/")[-2] for n in leaves if "/mlp/" in n}
+    return T5Config(
+        vocab_size=vocab_size,
+        emb_dim=emb_dim,
+        num_heads=heads,
+        head_dim=joined // heads,
+        num_encoder_layers=layers("encoder"),
+        num_decoder_layers=layers("decoder"),
+        mlp_dim=shape("encoder/layers_0/mlp/wo/kernel")[0],
+        mlp_activations=("gelu", "linear") if gated else ("relu",),
+        logits_via_embedding="decoder/logits_dense/kernel" not in leaves,
+        relpos_buckets=buckets,
+        relpos_per_layer=per_layer,
+    )
