@@ -5,8 +5,9 @@
     --gin.NAME=VALUE          sets a macro or `module.function.parameter` (repeatable)
     --gin_bindings=NAME=VALUE the same
 
-`evaluate` and `infer` also take plain flags (`--artifact=PATH`), each of which sets one macro to a
-string. `--flag value` means `--flag=value` everywhere.
+Commands other than `train` also take plain flags (`--artifact=PATH`), each of which sets one macro
+to a string, and one of them without its name where the command says so (`show_task NAME`).
+`--flag value` means `--flag=value` everywhere.
 """
 
 from __future__ import annotations
@@ -41,6 +42,13 @@ CONVERT_FLAGS = {
     "backbone": "INITIAL_CHECKPOINT_PATH",
     "output": "OUTPUT",
 }
+SHOW_TASK_FLAGS = {
+    "task": "MIXTURE_OR_TASK_NAME",
+    "data_dir": "DATA_DIR",
+    "split": "SPLIT",
+    "vocabulary": "VOCABULARY_FILE",
+    "backbone": "INITIAL_CHECKPOINT_PATH",
+}
 _GIN_FLAGS = ("gin_file", "gin_search_paths", "gin_bindings")
 # A path or a word that the user need not quote: letters first, or a path's usual beginning.
 _BARE = re.compile(r"[A-Za-z_./~][\w./~:+@=-]*")
@@ -64,11 +72,12 @@ class Arguments:
     help: bool = False
 
 
-def parse(argv: Sequence[str], flags: Mapping[str, str]) -> Arguments:
+def parse(argv: Sequence[str], flags: Mapping[str, str], positional: str = "") -> Arguments:
     """Reads `argv` (without the program's name).
 
-    `flags` maps the command's plain flags to the macros that they set. Raises UserError for an
-    unknown flag, a flag without its value and a value that is neither gin's syntax nor a bare word.
+    `flags` maps the command's plain flags to the macros that they set; one word on its own is the
+    value of the flag `positional`. Raises UserError for an unknown flag, a flag without its value
+    and a value that is neither gin's syntax nor a bare word.
     """
     arguments = Arguments()
     rest = list(argv)
@@ -77,6 +86,8 @@ def parse(argv: Sequence[str], flags: Mapping[str, str]) -> Arguments:
         if word in ("-h", "--help"):
             arguments.help = True
             continue
+        if positional and not word.startswith("-"):
+            word, positional = f"--{positional}={word}", ""
         if not word.startswith("--"):
             raise UserError(f"unexpected argument {word!r}: options look like --gin_file=PATH")
         name, equals, value = word[2:].partition("=")

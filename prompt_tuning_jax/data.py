@@ -107,7 +107,7 @@ class TokenSet:
         return ended
 
 
-def tokenise(
+def read(
     task: Task,
     split: str,
     vocabulary: Vocabulary,
@@ -115,7 +115,7 @@ def tokenise(
     data_dir: str | None = None,
     cache_dir: str | os.PathLike | None = None,
 ) -> TokenSet:
-    """Reads a split and gives its tokens; says in one line how many texts will be cut.
+    """Reads a split and gives its tokens.
 
     Args:
       task: what to read.
@@ -142,12 +142,17 @@ def tokenise(
         else:
             texts = [example[feature] for example in examples]
             tokens[feature] = token_cache.encode(texts, vocabulary, cache_dir)
-    result = TokenSet(task, split, vocabulary, lengths, examples, **tokens)
+    return TokenSet(task, split, vocabulary, lengths, examples, **tokens)
+
+
+def tokenise(task: Task, split: str, *args, **kwargs) -> TokenSet:
+    """As `read`, and says in one line how many texts will be cut."""
+    result = read(task, split, *args, **kwargs)
     for feature, count in result.cut.items():
         if count:
             logging.getLogger(__name__).warning(
                 "%d of %d %s of %s/%s were longer than %d tokens and cut",
-                *(count, len(examples), feature, task.name, split, lengths[feature]),
+                *(count, len(result), feature, task.name, split, result.lengths[feature]),
             )
     return result
 

@@ -34,6 +34,7 @@ class Command:
     summary: str
     gin_file: str = ""  # read when no --gin_file is given; empty: one must be given
     flags: Mapping[str, str] = field(default_factory=dict)  # plain flag -> macro
+    positional: str = ""  # the flag whose value may stand without its name
     describes: str = ""  # the command whose configuration is looked at and not run
 
 
@@ -53,6 +54,12 @@ COMMANDS = {
         "Writes an artifact of model tuning as a backbone folder.",
         "runs/convert.gin",
         command_line.CONVERT_FLAGS,
+    ),
+    "show_task": Command(
+        "Prints a task's splits, label words, metrics, examples, tokens, and how much is cut.",
+        "runs/show_task.gin",
+        command_line.SHOW_TASK_FLAGS,
+        positional="task",
     ),
     "describe": Command(
         "Prints what a training run would train, hold and cost, as one JSON object.",
@@ -103,7 +110,7 @@ def bound_arguments(function: Callable, names: Container[str] | None = None) -> 
 
 def _run(name: str, argv: Sequence[str], package: str) -> int:
     command = COMMANDS[name]
-    arguments = command_line.parse(argv, command.flags)
+    arguments = command_line.parse(argv, command.flags, command.positional)
     files = arguments.gin_files or ([command.gin_file] if command.gin_file else [])
     if arguments.help:
         print(_usage(name, command, files, arguments))
@@ -190,8 +197,9 @@ def _complain(error: Exception) -> int:
 
 def _usage(name: str, command: Command, files, arguments: command_line.Arguments) -> str:
     """Help; with gin files, the macros that they define and their values."""
+    first = command.positional.upper() or "--gin_file=PATH"
     lines = [
-        f"python -m prompt_tuning_jax.{name} --gin_file=PATH [--gin.NAME=VALUE …]",
+        f"python -m prompt_tuning_jax.{name} {first} [--gin.NAME=VALUE …]",
         "",
         command.summary,
         "",
