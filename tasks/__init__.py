@@ -1,14 +1,20 @@
-"""Tasks by name: each module of this folder that has `TASKS`, {name: Task}, is looked through."""
+"""Tasks and mixtures by name: `TASKS` and `MIXTURES` of each module of this folder.
+
+`TASKS` is {name: Task}, `MIXTURES` {name: {task's name: rate}}.
+"""
 
 import difflib
 import importlib
 import itertools
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks.task import Task
+
+Known = dict[str, Task | Mapping[str, float]]
 
 
 def get(name: str, module: str | None = None) -> Task:
@@ -22,14 +28,12 @@ def get(name: str, module: str | None = None) -> Task:
     Raises:
       UserError: no such task (the nearest name is offered), or the module cannot be imported.
     """
-    known: list[str] = []
-    for tasks in itertools.chain(_own(module, name) if module else (), _built_in()):
-        if name in tasks:
-            return tasks[name]
-        known += tasks
-    nearest = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
-    raise UserError(f"no task '{name}'; {hint}")
+    found = _find(name, module)
+    if not isinstance(found, Task):
+        raise UserError(
+            f"{name} is a mixture and one task is needed: name one of {', '.join(found)}"
+        )
+    return found
 
 
 def resolve(given: str | Task, module: str | None = None) -> Task:
@@ -40,12 +44,17 @@ def resolve(given: str | Task, module: str | None = None) -> Task:
 
 
 def mixture(given: str | Task | dict, module: str | None = None) -> list[tuple[Task, float | str]]:
-    """One task, or {task: rate}, as (task, rate) pairs; a rate is a number or "proportional".
+    """A task, {task: rate} or a mixture's name as (task, rate) pairs.
+
+    Args:
+      given: a rate is a number or "proportional"; a name may be one of `mixtures()`.
+      module: as for `get`; `MIXTURES` of it, {name: {task's name: rate}}, are its mixtures.
 
     Raises:
       UserError: as `get`, or a mixture of nothing.
     """
-    rates = given if isinstance(given, dict) else {given: 1.0}
+    found = _find(given, module) if isinstance(given, str) else given
+    rates = found if isinstance(found, Mapping) else {found: 1.0}
     if not rates:
         raise UserError("MIXTURE_OR_TASK_NAME = {}: a mixture names one task or more")
     return [(resolve(task, module), rate) for task, rate in rates.items()]
@@ -53,26 +62,52 @@ def mixture(given: str | Task | dict, module: str | None = None) -> list[tuple[T
 
 def names() -> list[str]:
     """The names of all tasks of this project."""
-    return [name for tasks in _built_in() for name in tasks]
+    return [
+        name for known in _built_in() for name, found in known.items() if isinstance(found, Task)
+    ]
 
 
-def _built_in() -> Iterator[dict[str, Task]]:
+def mixtures() -> dict[str, Mapping[str, float]]:
+    """The mixtures of this project by name, each {task's name: rate}."""
+    return {
+        name: found
+        for known in _built_in()
+        for name, found in known.items()
+        if isinstance(found, Mapping)
+    }
+
+
+def _find(name: str, module: str | None) -> Task | Mapping[str, float]:
+    known: list[str] = []
+    for found in itertools.chain(_own(module, name) if module else (), _built_in()):
+        if name in found:
+            return found[name]
+        known += found
+    nearest = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
+    raise UserError(f"no task '{name}'; {hint}")
+
+
+def _built_in() -> Iterator[Known]:
     for found in pkgutil.iter_modules(__path__):
         # What registers with seqio imports TensorFlow.
         if not found.name.startswith("seqio_"):
-            module = importlib.import_module(f"{__name__}.{found.name}")
-            yield getattr(module, "TASKS", {})
+            yield _of_module(importlib.import_module(f"{__name__}.{found.name}"))
 
 
-def _own(module: str, name: str) -> Iterator[dict[str, Task]]:
-    """The tasks of a user's module, last what it has registered with seqio as `name`."""
+def _of_module(module: ModuleType) -> Known:
+    return {**getattr(module, "TASKS", {}), **getattr(module, "MIXTURES", {})}
+
+
+def _own(module: str, name: str) -> Iterator[Known]:
+    """What a user's module has, last what it has registered with seqio as `name`."""
     try:
         found = importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"task module {module}: cannot be imported ({error})") from error
     values = vars(found).values()
     yield {value.name: value for value in values if isinstance(value, Task)}
-    yield getattr(found, "TASKS", {})
+    yield _of_module(found)
     # Nothing can be registered where nobody has imported seqio, which takes seconds.
     if "seqio" in sys.modules:
         from prompt_tuning_jax.tasks import seqio_tasks

@@ -1,25 +1,12 @@
-"""Classification tasks of GLUE and SuperGLUE: T5's `name field: value …` text, official files."""
+"""Classification in T5's text format, `name field: value … field: value` -> a label word."""
 
 import dataclasses
 from collections.abc import Mapping
 
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import metrics
-from prompt_tuning_jax.tasks.lines import TextFile, text_of
-from prompt_tuning_jax.tasks.sources import Official, Tfds
-from prompt_tuning_jax.tasks.task import Example, LabelId, Metric, Task
-
-# How publishers name the files of a task, split -> file.
-GLUE_FILES = {
-    "train": TextFile("train.tsv"),
-    "validation": TextFile("dev.tsv"),
-    "test": TextFile("test.tsv"),
-}
-SUPER_GLUE_FILES = {
-    "train": TextFile("train.jsonl"),
-    "validation": TextFile("val.jsonl"),
-    "test": TextFile("test.jsonl"),
-}
+from prompt_tuning_jax.tasks.lines import number_of, text_of
+from prompt_tuning_jax.tasks.task import Example, LabelId, Metric, Source, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +14,8 @@ class FieldsToText:
     """Format of a record with named texts and a label.
 
     T5 sorts the fields by name (`t5.data.preprocessors.glue`), so "hypothesis" precedes "premise".
-    A record without a label has the targets "", where T5 has "<unk>".
+    A record without a label has the targets "", where T5 has "<unk>". What a record has as "idx"
+    becomes a whole number.
 
     Attributes:
       name: what the inputs begin with.
@@ -39,13 +27,15 @@ class FieldsToText:
     name: str
     fields: tuple[str, ...]
     words: tuple[str, ...]
-    rename: Mapping[str, str]
+    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __call__(self, record: dict) -> list[Example]:
         record = {self.rename.get(field, field): value for field, value in record.items()}
         texts = [f"{field}: {text_of(record, field, self.name)}" for field in self.fields]
-        example = {"inputs": " ".join([self.name, *texts]), "targets": self._word(record)}
-        return [example | {"idx": record["idx"]} if "idx" in record else example]
+        example: Example = {"inputs": " ".join([self.name, *texts]), "targets": self._word(record)}
+        if "idx" in record:
+            example["idx"] = number_of(record, "idx", self.name)
+        return [example]
 
     def _word(self, record: dict) -> str:
         """The label's word: files and TFDS have the word itself, a boolean, or its number."""
@@ -62,25 +52,21 @@ class FieldsToText:
 
 
 def classification(
-    benchmark: str,
     name: str,
-    tfds: str,
-    folders: tuple[str, ...],
-    files: tuple[Mapping[str, TextFile], ...],
+    source: Source,
+    prefix: str,
     fields: tuple[str, ...],
     words: tuple[str, ...],
     measures: tuple[Metric, ...] = (metrics.accuracy,),
     selection: tuple[str, ...] = ("accuracy",),
     rename: Mapping[str, str] | None = None,
 ) -> Task:
-    """One row of a benchmark, as the task `{benchmark}_{name}`.
+    """A task whose format is `FieldsToText`.
 
     Args:
-      benchmark: "glue" or "super_glue".
-      name: T5's name of the task, which its inputs begin with.
-      tfds: the TensorFlow dataset with its version.
-      folders: what the task's folder in `data_dir` may be called; `data_dir` may be that folder.
-      files: publishers' file names, split -> file, the first that exists being read.
+      name: the task's name.
+      source: where its records are.
+      prefix: what its inputs begin with: T5's name of the task.
       fields: the texts of a record in T5's order.
       words: the label words in the order of TFDS's label ids.
       measures: the metrics that T5 has for it.
@@ -88,13 +74,9 @@ def classification(
       rename: fields that one of the files calls otherwise, its name -> ours.
     """
     return Task(
-        name=f"{benchmark}_{name}",
-        source=Official(
-            folders=(*folders, ""),
-            files={split: tuple(kind[split] for kind in files) for split in files[0]},
-            tfds=Tfds(tfds),
-        ),
-        format=FieldsToText(name, fields, words, rename or {}),
+        name=name,
+        source=source,
+        format=FieldsToText(prefix, fields, words, rename or {}),
         label_words=words,
         postprocess=LabelId(words),
         metrics=measures,

@@ -1,11 +1,14 @@
 """Records out of text files: JSONL, TSV, CSV and `label text` lines, and where each was."""
 
+import contextlib
 import csv
 import dataclasses
+import gzip
 import json
 import pathlib
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import TextIO, cast
 
 from prompt_tuning_jax.errors import UserError
 
@@ -17,16 +20,19 @@ class TextFile:
     """A file of records.
 
     Attributes:
-      path: the file, UTF-8 with or without a byte order mark.
+      path: the file, UTF-8 with or without a byte order mark, gzipped where it ends in ".gz".
       format: "jsonl" (one JSON object a line), "tsv" (tabs alone separate, quotes are text, as in
         GLUE), "csv" (quotes as spreadsheets write them), "label_text" (a word, a space, a text);
         None to go by the file's extension.
       fields: the columns' names where the file's first line does not give them.
+      skip_short: leave out the rows that lack a column, as TFDS does with GLUE's (QQP has a few);
+        "idx" is then the row's number in the file, from 0.
     """
 
     path: str
     format: str | None = None
     fields: tuple[str, ...] | None = None
+    skip_short: bool = False
 
     def records(self) -> Iterator[dict]:
         """Yields each record in order, its fields and its place, "_at": "file:line".
@@ -40,15 +46,13 @@ class TextFile:
             "csv": self._csv,
             "label_text": self._label_text,
         }[self.known_format()]
-        try:
-            # Only "\n" ends a line: a text may hold a lone "\r". csv wants to see them all.
-            with open(self.path, encoding="utf-8-sig", newline="\n") as file:
-                for line, record in parse(file):
-                    yield {**record, "_at": f"{self.path}:{line}"}
-        except OSError as error:
-            raise UserError(f"data file {self.path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"data file {self.path}: not UTF-8 text ({error.reason})") from error
+        with reading(self.path) as file:
+            for line, record in parse(file):
+                yield {**record, "_at": f"{self.path}:{line}"}
+
+    def at(self, path: str) -> "TextFile":
+        """The same with another path."""
+        return dataclasses.replace(self, path=path)
 
     def known_format(self) -> str:
         """The format, by the extension where none is named.
@@ -56,9 +60,8 @@ class TextFile:
         Raises:
           UserError: the format is none that there is, or the extension tells none.
         """
-        format = self.format or {".json": "jsonl"}.get(
-            pathlib.Path(self.path).suffix, pathlib.Path(self.path).suffix.removeprefix(".")
-        )
+        suffix = pathlib.Path(self.path.removesuffix(".gz")).suffix
+        format = self.format or {".json": "jsonl"}.get(suffix, suffix.removeprefix("."))
         if format not in FORMATS:
             raise UserError(
                 f"data file {self.path}: unknown format '{format}'; there are {', '.join(FORMATS)}"
@@ -95,14 +98,18 @@ class TextFile:
         names = tuple(names)
         if len(set(names)) < len(names):
             raise UserError(f"{self.path}: two columns of the same name in {', '.join(names)}")
-        for line, row in rows:
+        for number, (line, row) in enumerate(rows):
             if len(row) > len(names):
                 raise UserError(
                     f"{self.path}:{line}: {len(row)} columns, but {len(names)} names for them: "
                     f"{', '.join(names)}"
                 )
             # A short row lacks its last fields, as whoever needs them says.
-            yield line, dict(zip(names, row, strict=False))
+            record = dict(zip(names, row, strict=False))
+            if not self.skip_short:
+                yield line, record
+            elif len(row) == len(names):
+                yield line, {**record, "idx": number}
 
     def _label_text(self, file: TextIO) -> Iterator[tuple[int, dict]]:
         names = self.fields or ("label", "text")
@@ -111,6 +118,26 @@ class TextFile:
             if len(parts) < 2:
                 raise UserError(f"{self.path}:{line}: no text after the label '{text[:40]}'")
             yield line, dict(zip(names, parts, strict=True))
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[TextIO]:
+    """A text file to read, UTF-8 with or without a byte order mark, gzipped if it ends in ".gz".
+
+    Raises:
+      UserError: it is missing, damaged or no UTF-8, also where that shows only as it is read.
+    """
+    opened = gzip.open if path.endswith(".gz") else open
+    try:
+        # Only "\n" ends a line: a text may hold a lone "\r". csv wants to see them all.
+        with opened(path, "rt", encoding="utf-8-sig", newline="\n") as file:
+            yield cast(TextIO, file)
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"data file {path}: {error}") from error
+    except OSError as error:
+        raise UserError(f"data file {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"data file {path}: not UTF-8 text ({error.reason})") from error
 
 
 def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
@@ -135,3 +162,18 @@ def text_of(record: dict, field: str, needed_by: str) -> str:
     if isinstance(value, list | dict):
         raise UserError(f"{record['_at']}: field '{field}' is no text but {json.dumps(value):.40}")
     return str(value)
+
+
+def number_of(record: dict, field: str, needed_by: str) -> int:
+    """A field's value as a whole number; AX-b's file writes its numbers as texts.
+
+    Raises:
+      UserError: as `text_of`, or it is no whole number.
+    """
+    text = text_of(record, field, needed_by)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UserError(
+            f"{record['_at']}: field '{field}' is no whole number but '{text:.40}'"
+        ) from error

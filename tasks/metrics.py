@@ -42,6 +42,32 @@ def mean_f1(targets: list, predictions: list, num_classes: int) -> dict[str, flo
     return {f"mean_{num_classes}class_f1": float(np.mean(scores))}
 
 
+def matthews_corrcoef(targets: list, predictions: list) -> dict[str, float]:
+    """Matthews' correlation of labels, for any number of them (R_K), 0 where it has no value.
+
+    As scikit-learn's, which T5 takes: an invalid prediction is a label of its own.
+    """
+    labels, codes = np.unique([*targets, *predictions], return_inverse=True)
+    target, prediction = codes[: len(targets)], codes[len(targets) :]
+    # how often each label is a target, is predicted, and is both
+    true = np.bincount(target, minlength=len(labels)).astype(float)
+    said = np.bincount(prediction, minlength=len(labels)).astype(float)
+    right, total = np.sum(target == prediction), len(target)
+    spread = (total**2 - true @ true) * (total**2 - said @ said)
+    value = (right * total - true @ said) / np.sqrt(spread) if spread else 0.0
+    return {"matthews_corrcoef": 100 * float(value)}
+
+
+def pearson_corrcoef(targets: list, predictions: list) -> dict[str, float]:
+    """Pearson's correlation of numbers, 0 where one side is constant (T5: no number, NaN)."""
+    return {"pearson_corrcoef": _correlation(np.asarray(targets), np.asarray(predictions))}
+
+
+def spearman_corrcoef(targets: list, predictions: list) -> dict[str, float]:
+    """Spearman's correlation: Pearson's of the ranks, ties sharing the mean of theirs."""
+    return {"spearman_corrcoef": _correlation(_ranks(targets), _ranks(predictions))}
+
+
 def named(name: str, label_words: tuple[str, ...]) -> Metric:
     """The metric that reports `name`: accuracy, exact_match, f1, or mean_3class_f1 of 3 labels.
 
@@ -70,3 +96,14 @@ def _f1_of(label: int, targets: np.ndarray, predictions: np.ndarray) -> float:
     true = np.sum((targets == label) & (predictions == label))
     either = np.sum(targets == label) + np.sum(predictions == label)
     return 100 * float(2 * true / either) if either else 0.0
+
+
+def _correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
+    x, y = targets - np.mean(targets), predictions - np.mean(predictions)
+    lengths = np.linalg.norm(x) * np.linalg.norm(y)
+    return 100 * float(np.clip(x @ y / lengths, -1, 1)) if lengths else 0.0
+
+
+def _ranks(values: list) -> np.ndarray:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]

@@ -1,4 +1,4 @@
-"""Importing this registers every task of the project with seqio.
+"""Importing this registers every task and mixture of the project with seqio.
 
 The vocabulary is $PROMPT_TUNING_VOCABULARY, a SentencePiece model file, else T5's own in Google's
 cloud storage; official files are read from $PROMPT_TUNING_DATA_DIR, else TFDS is. For other choices
@@ -6,6 +6,8 @@ see `seqio_adapter.register`.
 """
 
 import os
+
+import seqio
 
 from prompt_tuning_jax import tasks
 from prompt_tuning_jax.tasks import seqio_adapter
@@ -18,3 +20,6 @@ for _name in tasks.names():
         os.environ.get("PROMPT_TUNING_VOCABULARY") or T5_VOCABULARY,
         data_dir=os.environ.get("PROMPT_TUNING_DATA_DIR") or None,
     )
+
+for _name, _rates in tasks.mixtures().items():
+    seqio.MixtureRegistry.add(_name, list(_rates.items()))

@@ -1,10 +1,13 @@
 """Where records come from: a user's files, a benchmark's files, TFDS, or the project itself."""
 
 import dataclasses
+import hashlib
+import itertools
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, Self
 
 from prompt_tuning_jax import cache
 from prompt_tuning_jax.errors import UserError
@@ -28,36 +31,88 @@ class Files:
         return {split: file.path for split, file in self.files.items()}
 
 
+class RecordFile(Protocol):
+    """A file of records: a `TextFile` of lines, or a `JsonFile` as a whole."""
+
+    @property
+    def path(self) -> str:
+        """The file's path."""
+
+    def at(self, path: str) -> Self:
+        """The same with another path."""
+
+    def records(self) -> Iterator[dict]:
+        """Yields each record in order with its place, "_at"."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Tfds:
     """A TensorFlow dataset, as `super_glue/rte:1.0.2`.
 
     The first reading imports TensorFlow and leaves the records beside the token cache, so that
-    later ones do not.
+    later ones do not. TFDS shuffles what it stores: records with an "idx" are put in its order.
+
+    Attributes:
+      name: config and version included.
+      splits: the splits that there may be.
+      renamed: splits that TFDS calls otherwise, ours -> its name.
+      fields: the fields to read, None for all.
     """
 
     name: str
     splits: tuple[str, ...] = ("train", "validation", "test")
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fields: tuple[str, ...] | None = None
 
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:
-        copy = cache.folder() / "tfds" / f"{self.name.replace(':', '-')}-{split}.jsonl"
+        """As `Source.records`; `data_dir` is TFDS's data folder, None for TFDS's default.
+
+        Raises:
+          UserError: TFDS cannot read it, or `data_dir` has no such data set.
+        """
+        folder = None if data_dir is None else self.folder(data_dir)
+        if data_dir is not None and folder is None:
+            raise UserError(f"{data_dir} has no folder {self.name} of TFDS")
+        digest = hashlib.sha256(self._state(folder).encode()).hexdigest()[:16]
+        copy = cache.folder() / "tfds" / f"{self.name.replace(':', '-')}-{split}-{digest}.jsonl"
         if not copy.is_file():
-            records = "".join(json.dumps(record) + "\n" for record in self._download(split))
-            cache.write(copy, records.encode())
+            records = self._read(self.renamed.get(split, split), folder)
+            cache.write(copy, "".join(json.dumps(record) + "\n" for record in records).encode())
         return TextFile(str(copy), "jsonl").records()
 
-    def _download(self, split: str) -> Iterator[dict]:
-        import tensorflow_datasets  # takes seconds
+    def folder(self, data_dir: str) -> pathlib.Path | None:
+        """Where TFDS's data folder `data_dir` has the data set: its version, else another."""
+        name, _, version = self.name.partition(":")
+        infos = pathlib.Path(data_dir, name).glob("*/dataset_info.json")
+        folders = [info.parent for info in infos]
+        return max(folders, key=lambda folder: (folder.name == version, folder.name), default=None)
+
+    def _state(self, folder: pathlib.Path | None) -> str:
+        """What tells a data folder from another, or from itself before it was written anew."""
+        if folder is None:
+            return os.environ.get("TFDS_DATA_DIR", "")
+        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        sizes = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        return f"{folder.resolve()} {sizes}"
+
+    def _read(self, split: str, folder: pathlib.Path | None) -> list[dict]:
+        import tensorflow_datasets as tfds  # takes seconds
 
         try:
-            dataset = tensorflow_datasets.load(self.name, split=split)
+            if folder is None:
+                dataset = tfds.load(self.name, split=split)
+            else:
+                dataset = tfds.builder_from_directory(folder).as_dataset(split=split)
+            records = [
+                {name: plain(record[name]) for name in self.fields or record}
+                for record in tfds.as_numpy(dataset)
+            ]
         except Exception as error:  # whatever went wrong with network, disk or name
             raise UserError(
                 f"TFDS cannot read {self.name} ({error!s:.200}); name the folder of the official "
                 "files instead"
             ) from error
-        for record in tensorflow_datasets.as_numpy(dataset):
-            yield {field: plain(value) for field, value in record.items()}
+        return sorted(records, key=_place) if records and "idx" in records[0] else records
 
     def describe(self) -> dict:
         return {"tfds": self.name}
@@ -65,17 +120,22 @@ class Tfds:
 
 @dataclasses.dataclass(frozen=True)
 class Official:
-    """A benchmark's official files below `data_dir`; without a `data_dir`, the same data by TFDS.
+    """A benchmark's official files below `data_dir`, or the same data by TFDS.
+
+    `data_dir` is a folder with the files or TFDS's data folder; None is TFDS's own. The examples
+    are the same ones.
 
     Attributes:
       folders: where in `data_dir` the task's files may be, "" being `data_dir` itself.
       files: for each split the files that may hold it, the first that exists being read.
       tfds: the TensorFlow dataset of the same records.
+      flatten: makes of a file's record the records that TFDS has, None where they are the same.
     """
 
     folders: tuple[str, ...]
-    files: Mapping[str, tuple[TextFile, ...]]
+    files: Mapping[str, tuple[RecordFile, ...]]
     tfds: Tfds
+    flatten: Callable[[dict], Iterable[dict]] | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -84,17 +144,28 @@ class Official:
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:
         if data_dir is None:
             return self.tfds.records(split)
-        return self._find(split, pathlib.Path(data_dir)).records()
+        file = self._find(split, pathlib.Path(data_dir))
+        if file is None:
+            return self.tfds.records(split, data_dir)
+        if self.flatten is None:
+            return file.records()
+        return itertools.chain.from_iterable(map(self.flatten, file.records()))
 
-    def _find(self, split: str, data_dir: pathlib.Path) -> TextFile:
+    def _find(self, split: str, data_dir: pathlib.Path) -> RecordFile | None:
+        """The file to read, None to have TFDS read `data_dir`."""
         for folder in self.folders:
             for file in self.files[split]:
                 path = data_dir / folder / file.path
                 if path.is_file():
-                    return dataclasses.replace(file, path=str(path))
+                    return file.at(str(path))
+        if self.tfds.folder(str(data_dir)):
+            return None
         names = " or ".join(file.path for file in self.files[split])
         places = ", ".join(str(data_dir / folder) for folder in self.folders)
-        raise UserError(f"no file of split '{split}': looked for {names} in {places}")
+        raise UserError(
+            f"no file of split '{split}': looked for {names} in {places}, and for TFDS's "
+            f"{self.tfds.name}"
+        )
 
     def describe(self) -> dict:
         return {"official": self.tfds.name}
@@ -120,6 +191,15 @@ class Generated:
 
     def describe(self) -> dict:
         return {"generated": self.name}
+
+
+def _place(record: dict) -> tuple[int, ...]:
+    """The record's place in the official files."""
+    idx = record["idx"]
+    if not isinstance(idx, dict):
+        return (idx,)
+    parts = ("paragraph", "passage", "question", "query", "answer")
+    return tuple(idx[part] for part in parts if part in idx)
 
 
 def plain(value: Any) -> Any:

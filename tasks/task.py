@@ -40,7 +40,8 @@ class Task:
       name: what gin, seqio and results call it.
       source: where its records come from.
       format: makes one raw record into examples, in order.
-      label_words: the closed set of targets in the order of label ids; empty for free text.
+      label_words: the closed set of what a model may say, in the order of label ids: the targets,
+        but for a task scored in another's words; empty for free text.
       postprocess: (text, example) -> what the metrics compare; for predictions, and for targets.
       target: example -> what the metrics compare predictions to, where that is not
         `postprocess(example["targets"], example)` (many right answers).
@@ -81,12 +82,17 @@ class Task:
         examples: list[Example] = []
         for record in self.source.records(split, data_dir):
             for example in self.format(record):
-                if not example["targets"] and self.label_words and split != "test":
+                if split != "test" and self._lacks_answer(example):
                     raise UserError(f"{record['_at']}: no label, which split '{split}' needs")
                 examples.append({"idx": len(examples), **example})
         if not examples:
             raise UserError(f"task {self.name}, split '{split}': no examples; the data is empty")
         return examples
+
+    def _lacks_answer(self, example: Example) -> bool:
+        # A text to learn may be empty; a label or an answer may not. Who brings tokens knows.
+        answers = self.label_words or (self.target and "targets_tokens" not in example)
+        return bool(answers) and not example["targets"]
 
     def identity(self) -> dict:
         """JSON-able facts that tell this task from another; runs that differ here differ."""
