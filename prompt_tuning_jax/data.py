@@ -145,14 +145,21 @@ def read(
     return TokenSet(task, split, vocabulary, lengths, examples, **tokens)
 
 
-def tokenise(task: Task, split: str, *args, **kwargs) -> TokenSet:
+def tokenise(
+    task: Task,
+    split: str,
+    vocabulary: Vocabulary,
+    lengths: Mapping[str, int],
+    data_dir: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> TokenSet:
     """As `read`, and says in one line how many texts will be cut."""
-    result = read(task, split, *args, **kwargs)
+    result = read(task, split, vocabulary, lengths, data_dir, cache_dir)
     for feature, count in result.cut.items():
         if count:
             logging.getLogger(__name__).warning(
                 "%d of %d %s of %s/%s were longer than %d tokens and cut",
-                *(count, len(result), feature, task.name, split, result.lengths[feature]),
+                *(count, len(result), feature, task.name, split, lengths[feature]),
             )
     return result
 

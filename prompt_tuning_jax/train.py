@@ -289,7 +289,7 @@ def train(
                     progress.note(f"step {step}: {evaluation.task.name} {_line(metrics)}")
                 # float32, as the state has it: the same metric again is no improvement
                 metric = float(np.float32(data.average(zip(choosing, scores, strict=False))))
-                chosen_by = scores[0]
+                chosen_by: dict[str, Any] = scores[0]
                 if len(choosing) > 1:
                     writer.write("eval/average", step, {"selection": metric})
                     progress.note(f"step {step}: average {metric:.4g}")
