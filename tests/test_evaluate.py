@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tiny_run
 
+from prompt_tuning_jax import tasks
+
 BACKBONE = "--backbone=backbone"
 LENGTHS = {"TASK_FEATURE_LENGTHS": "{'inputs': 40, 'targets': 16}", "BATCH_SIZE": 8}
 TWO_TASKS = """
@@ -29,6 +31,52 @@ PAIRS = [
     {"premise": f"a {word} film", "hypothesis": "it was long .", "idx": number}
     for number, word in enumerate(["good", "dull", "fine", "bad", "long"])
 ]
+# A line of each other official test file, and what identifies its answers.
+UNLABELLED = {
+    "BoolQ": ({"question": "is it a film", "passage": "it is a film .", "idx": 4}, [4]),
+    "COPA": (
+        {"premise": "it rains", "choice1": "a", "choice2": "b", "question": "cause", "idx": 0},
+        [0],
+    ),
+    "WiC": ({"word": "play", "sentence1": "a play", "sentence2": "they play", "idx": 9}, [9]),
+    "MultiRC": (
+        {
+            "idx": 2,
+            "passage": {
+                "text": "it rains .",
+                "questions": [
+                    {
+                        "question": "does it",
+                        "idx": 5,
+                        "answers": [{"text": "yes", "idx": 7}, {"text": "no", "idx": 8}],
+                    }
+                ],
+            },
+        },
+        [(2, 5, 7), (2, 5, 8)],
+    ),
+    "ReCoRD": (
+        {
+            "idx": 3,
+            "passage": {"text": "the cat sat .", "entities": [{"start": 4, "end": 6}]},
+            "qas": [{"query": "a @placeholder sat", "idx": 11}, {"query": "it", "idx": 12}],
+        },
+        [11, 12],
+    ),
+    "WSC": (
+        {
+            "text": "the cat sat and it was fine .",
+            "target": {
+                "span1_text": "the cat",
+                "span1_index": 0,
+                "span2_text": "it",
+                "span2_index": 4,
+            },
+            "idx": 6,
+        },
+        [6],
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +163,22 @@ def test_leaderboard_files_of_a_mixture(job):
         assert leaderboard_format.ids(file, text) == [0, 1, 2, 3, 4]
         labels = [line["label"] for line in _lines(text)]
         assert labels == _predictions(job.folder / "texts" / f"{name}.jsonl")
+
+
+def test_leaderboard_files_of_the_benchmark(job):
+    for name, (line, _) in UNLABELLED.items():
+        (job.folder / name).mkdir()
+        (job.folder / name / "test.jsonl").write_text(json.dumps(line) + "\n")
+    flags = [BACKBONE, "--data_dir=.", "--split=test", "--leaderboard=whole"]
+    done = job.ok("evaluate", *flags, "--task=super_glue_proportional", **LENGTHS)
+    assert done.result["task"] == "super_glue_proportional" and done.result["average"] is None
+    assert set(done.result["metrics"]) == set(tasks.mixtures()["super_glue_proportional"])
+    pairs = {"RTE": [0, 1, 2, 3, 4], "CB": [0, 1, 2, 3, 4]}
+    wanted = pairs | {name: ids for name, (_, ids) in UNLABELLED.items()}
+    assert {file.stem for file in (job.folder / "whole").iterdir()} == set(wanted)
+    for name, ids in wanted.items():
+        text = (job.folder / "whole" / f"{name}.jsonl").read_text()
+        assert leaderboard_format.ids(f"{name}.jsonl", text) == ids
 
 
 def test_predictions_that_are_no_label(job):
