@@ -50,7 +50,8 @@ class Tfds:
     """A TensorFlow dataset, as `super_glue/rte:1.0.2`.
 
     The first reading imports TensorFlow and leaves the records beside the token cache, so that
-    later ones do not. TFDS shuffles what it stores: records with an "idx" are put in its order.
+    later ones do not. TFDS shuffles what it stores: the records are put in the order of their
+    "idx" or "id".
 
     Attributes:
       name: config and version included.
@@ -112,7 +113,7 @@ class Tfds:
                 f"TFDS cannot read {self.name} ({error!s:.200}); name the folder of the official "
                 "files instead"
             ) from error
-        return sorted(records, key=_place) if records and "idx" in records[0] else records
+        return sorted(records, key=_place)
 
     def describe(self) -> dict:
         return {"tfds": self.name}
@@ -193,9 +194,9 @@ class Generated:
         return {"generated": self.name}
 
 
-def _place(record: dict) -> tuple[int, ...]:
-    """The record's place in the official files."""
-    idx = record["idx"]
+def _place(record: dict) -> tuple:
+    """What to sort by: a record's number, which is its place in the official files, or its name."""
+    idx = record.get("idx", record.get("id", record.get("qid")))
     if not isinstance(idx, dict):
         return (idx,)
     parts = ("paragraph", "passage", "question", "query", "answer")
