@@ -64,7 +64,8 @@ def show_task(
         print()
         print(task.name if len(mixture) == 1 else f"{task.name}, rate {rate}")
         lines = [*_facts(task, splits.values()), "", *_table(splits.values())]
-        lines += [f"  {name:12} {error}" for name, error in errors.items()]
+        for name, error in errors.items():
+            lines += _wrapped(str(error), " " * 15, start=f"  {name:12} ")
         first = next(iter(splits.values()), None)
         if first is not None:
             for index in range(min(examples, len(first))):
@@ -133,9 +134,14 @@ def _example(tokens: data.TokenSet, index: int) -> Iterator[str]:
 
 
 def _block(title: str, text: str) -> list[str]:
-    """A title and a text as wide as the terminal, its middle left out after `_LINES` lines."""
-    width = max(shutil.get_terminal_size((100, 24)).columns - 6, 30)
-    lines = textwrap.wrap(text.replace("\n", "\\n"), width) or ["(empty)"]
+    """A title and a text, whose middle is left out after `_LINES` lines."""
+    lines = _wrapped(text.replace("\n", "\\n") or "(empty)", " " * 6)
     if len(lines) > _LINES:
-        lines = [*lines[: _LINES - 1], "…", lines[-1]]
-    return [f"    {title}", *(f"      {line}" for line in lines)]
+        lines = [*lines[: _LINES - 1], "      …", lines[-1]]
+    return [f"    {title}", *lines]
+
+
+def _wrapped(text: str, indent: str, start: str = "") -> list[str]:
+    """Lines as wide as the terminal, the first of which begins with `start`."""
+    width = max(shutil.get_terminal_size((100, 24)).columns, 40)
+    return textwrap.wrap(text, width, initial_indent=start or indent, subsequent_indent=indent)
