@@ -64,8 +64,8 @@ def show_task(
         print()
         print(task.name if len(mixture) == 1 else f"{task.name}, rate {rate}")
         lines = [*_facts(task, splits.values()), "", *_table(splits.values())]
-        for name, error in errors.items():
-            lines += _wrapped(str(error), " " * 15, start=f"  {name:12} ")
+        for name, reason in errors.items():
+            lines += _wrapped(str(reason), " " * 15, start=f"  {name:12} ")
         first = next(iter(splits.values()), None)
         if first is not None:
             for index in range(min(examples, len(first))):
