@@ -160,3 +160,52 @@ def test_broken_files(path):
     assert "no such" in refused(path / "absent")
     with pytest.raises(UserError, match="no such built-in"):
         backbones.find("builtin://absent")
+
+
+# ---- files of a large one ------------------------------------------------------------------
+
+
+def test_several_files(written, tmp_path, monkeypatch):
+    """θ in files of at most 4 kB, each parameter in one of them; a lost file is noticed."""
+    monkeypatch.setattr(backbones, "FILE_BYTES", 4096)
+    words, path = backbones.vocabulary(str(written)), tmp_path / "parted"
+    mark = backbones.write(str(path), "parted", CONFIG, backbones.leaves_of(THETA), words)
+    assert mark == backbones.fingerprint(THETA)
+    files = sorted(path.glob("params-*.safetensors"))
+    count = len(files)
+    assert count > 2 and files[1].name == f"params-00002-of-{count:05}.safetensors"
+    held = [load_file(file) for file in files]
+    assert all(
+        len(tensors) == 1 or sum(t.nbytes for t in tensors.values()) <= 4096 for tensors in held
+    )
+    names = [name for tensors in held for name in tensors]
+    assert len(set(names)) == len(names)
+    assert small.same(read(path).theta, THETA)
+    files[1].unlink()
+    assert "missing parameters" in refused(path) and list(held[1])[0] in refused(path)
+
+
+def test_bfloat16_values_have_the_same_fingerprint(written, tmp_path):
+    words, path = backbones.vocabulary(str(written)), tmp_path / "half"
+    leaves = backbones.leaves_of(THETA)
+    backbones.write(str(path), "half", CONFIG, leaves, words, dtype="bfloat16")
+    assert read(path).fingerprint == read(written).fingerprint
+    one, half = ((p / "params.safetensors").stat().st_size for p in (written, path))
+    assert half < 0.65 * one
+
+
+def test_nothing_is_left_of_a_write_that_fails(written, tmp_path):
+    words = backbones.vocabulary(str(written))
+
+    def broken(index):
+        raise UserError("a disk has failed")
+
+    leaves = backbones.leaves_of(THETA)
+    leaves["decoder/decoder_norm/scale"] = leaves["decoder/decoder_norm/scale"]._replace(
+        read=broken
+    )
+    shutil.copytree(written, tmp_path / "kept")
+    with pytest.raises(UserError, match="a disk has failed"):
+        backbones.write(str(tmp_path / "kept"), "new", CONFIG, leaves, words)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+    assert small.same(read(tmp_path / "kept").theta, THETA)

@@ -50,17 +50,19 @@ def _t5x(store: dict[str, Any], path: str, content: bytes) -> dict[str, Leaf]:
         index = flax.serialization.msgpack_restore(content)
         target = index.get("optimizer", index)["target"]
         flat = traverse_util.flatten_dict(target, is_leaf=lambda _, v: "driver" in v, sep="/")
+        leaves = {name: _indexed(store, value) for name, value in flat.items()}
     except Exception as error:  # msgpack's errors share no base class
         raise UserError(f"{path}/checkpoint: no index of a T5X checkpoint ({error!r})") from None
-    return _opened({name: functools.partial(_indexed, store, v) for name, v in flat.items()})
+    return _opened(leaves)
 
 
-def _indexed(store: dict[str, Any], value: Any) -> Leaf:
+def _indexed(store: dict[str, Any], value: Any) -> Callable[[], Leaf]:
     if not isinstance(value, dict):
-        return Leaf.of(np.asarray(value))
+        return functools.partial(Leaf.of, np.asarray(value))
     # newer specs have kvstore.path, older ones path
     path = value["kvstore"].get("path") or value["path"]
-    return storage.array(storage.below(store, pathlib.PurePosixPath(path.rstrip("/")).name))
+    name = pathlib.PurePosixPath(path.rstrip("/")).name
+    return functools.partial(storage.array, storage.below(store, name))
 
 
 def _orbax(store: dict[str, Any], path: str) -> dict[str, Leaf]:

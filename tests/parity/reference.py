@@ -1,6 +1,6 @@
 """The same model in transformers: our θ in, logits, losses and generations out."""
 
-import convert
+import huggingface_state
 import numpy as np
 import peft
 import torch
@@ -40,7 +40,7 @@ def build(config: T5Config, theta: dict, family: str = "t5") -> torch.nn.Module:
     else:
         # a fresh transformers model ties it, whatever its configuration says
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
-    state = {k: torch.tensor(v) for k, v in convert.to_state(theta, config).items()}
+    state = {k: torch.tensor(v) for k, v in huggingface_state.to_state(theta, config).items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert set(missing) == tied and not unexpected
     return model.eval()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-import convert
+import huggingface_state
 import jax
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_gradient_of_every_parameter(name):
     torch_model.zero_grad()
     torch_model(**reference.tensors(batch)).loss.backward()
     state = {k: v.grad.numpy() for k, v in torch_model.named_parameters()}
-    distances = jax.tree.map(reference.apart, ours, convert.to_theta(state, model.config))
+    distances = jax.tree.map(reference.apart, ours, huggingface_state.to_theta(state, model.config))
     assert max(jax.tree.leaves(distances)) <= TOLERANCE
 
 

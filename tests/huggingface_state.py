@@ -1,4 +1,4 @@
-"""transformers' T5 weights <-> our θ, both as numpy arrays; for tests."""
+"""transformers' T5 weights <-> our θ as numpy arrays, paired apart from interop/; for tests."""
 
 from collections.abc import Iterator
 
