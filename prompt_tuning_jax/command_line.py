@@ -25,6 +25,7 @@ from prompt_tuning_jax.errors import UserError
 EVALUATE_FLAGS = {
     "artifact": "ARTIFACT",
     "backbone": "INITIAL_CHECKPOINT_PATH",
+    "vocabulary": "VOCABULARY_FILE",
     "task": "MIXTURE_OR_TASK_NAME",
     "split": "SPLIT",
     "data_dir": "DATA_DIR",
@@ -34,13 +35,17 @@ EVALUATE_FLAGS = {
 INFER_FLAGS = {
     "artifact": "ARTIFACT",
     "backbone": "INITIAL_CHECKPOINT_PATH",
+    "vocabulary": "VOCABULARY_FILE",
     "input": "INPUT",
     "output": "OUTPUT",
 }
 CONVERT_FLAGS = {
     "artifact": "ARTIFACT",
     "backbone": "INITIAL_CHECKPOINT_PATH",
+    "vocabulary": "VOCABULARY_FILE",
     "output": "OUTPUT",
+    "format": "FORMAT",
+    "dtype": "DTYPE",
 }
 SHOW_TASK_FLAGS = {
     "task": "MIXTURE_OR_TASK_NAME",

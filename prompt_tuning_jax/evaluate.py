@@ -179,6 +179,7 @@ def evaluate(
     vocabulary_file: str | None = None,
     extra_ids: int = 100,
     dtype: str = "float32",
+    frozen_dtype: str = "float32",
     mesh: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Evaluates and prints, as its last line, {"task", "split", "examples", "metrics": {…}}.
@@ -204,6 +205,7 @@ def evaluate(
         vocabulary_file=vocabulary_file,
         extra_ids=extra_ids,
         dtype=dtype,
+        frozen_dtype=frozen_dtype,
         mesh=mesh,
     )
     lengths = task_feature_lengths or predictor.facts.get("lengths")
