@@ -103,14 +103,23 @@ def _own(path: str) -> Checkpoint | None:
     return Checkpoint(leaves, config, vocabulary, mark)
 
 
-def config_of(path: str, **choices: Any) -> t5.T5Config:
-    """The sizes of the backbone at `path`, as its files tell them or its shapes do.
-
-    choices: fields of T5Config that are free (dtype, dropout_rate, remat_policy, scan_unroll).
-    """
+def config_of(
+    path: str,
+    dropout_rate: float = 0.1,
+    dtype: str = "float32",
+    scan_unroll: int = 1,
+    remat_policy: str = "none",
+) -> t5.T5Config:
+    """The architecture of the backbone at `path`, as its files tell it or its shapes do, with the
+    choices of T5Config that are free."""
     found = find(path)
-    config = found.config or t5x_names.sizes(path, found.leaves)
-    return dataclasses.replace(config, **choices)
+    return dataclasses.replace(
+        found.config or t5x_names.sizes(path, found.leaves),
+        dropout_rate=dropout_rate,
+        dtype=dtype,
+        scan_unroll=scan_unroll,
+        remat_policy=remat_policy,
+    )
 
 
 def vocabulary(path: str | None, file: str | None = None, extra_ids: int = 100) -> Vocabulary:
