@@ -195,7 +195,7 @@ def read(
     def to_devices(name: str) -> jax.Array:
         kind, leaves = DTYPES["float32" if exact(name) else dtype], pieces[name]
 
-        def values(index: tuple[slice, ...]) -> np.ndarray:
+        def values(index: Any) -> np.ndarray:
             if len(leaves) == 1 and leaves[0].shape == wanted[name].shape:
                 return leaves[0].read(index).astype(kind)
             # a layer at a time: no more than a piece and a layer are on the host
@@ -296,15 +296,16 @@ def write(
 
     with replaced(path, "backbone.json") as folder:
         tensor_files.write(folder, "params", tensors(), FILE_BYTES)
+        mark = _digest(samples)
         (folder / "sentencepiece.model").write_bytes(vocabulary.content)
         facts = {
             "name": name,
             "config": config.architecture(),
             "vocabulary": {"file": "sentencepiece.model", "extra_ids": vocabulary.extra_ids},
-            "fingerprint": _digest(samples),
+            "fingerprint": mark,
         }
         (folder / "backbone.json").write_text(json.dumps(facts, indent=2) + "\n")
-    return facts["fingerprint"]
+    return mark
 
 
 @contextlib.contextmanager

@@ -50,15 +50,15 @@ def convert(
     path = initial_checkpoint_path or own.get("path")
     if vocabulary_file is None and own.get("vocabulary_file"):
         vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
-    if artifact is None and path is None:
-        raise UserError("give a backbone (--backbone) or an artifact of model tuning (--artifact)")
-    words = backbones.vocabulary(path, vocabulary_file, extra_ids)
-    if artifact is None:
-        found = backbones.find(path)
-        config, leaves = found.config or backbones.config_of(path), found.leaves
-    else:
+    if artifact is not None:
+        words = backbones.vocabulary(path, vocabulary_file, extra_ids)
         config = t5.T5Config(**own["config"])
         leaves = backbones.leaves_of(_tuned(read, path, config))
+    elif path is not None:
+        words = backbones.vocabulary(path, vocabulary_file, extra_ids)
+        config, leaves = backbones.config_of(path), backbones.find(path).leaves
+    else:
+        raise UserError("give a backbone (--backbone) or an artifact of model tuning (--artifact)")
     if format == "huggingface":
         single = backbones.layers(output, leaves, config)
         cast = {name: leaf.cast(backbones.DTYPES[dtype]) for name, leaf in single.items()}

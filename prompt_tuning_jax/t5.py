@@ -230,7 +230,8 @@ class Layer(nn.Module):
         site = Site(self.stack, layer=layer, train=self.train, rng=rng)
         cache = dict(cache or {})
         if c.relpos_per_layer:
-            context = context.replace(bias=_distances(c, self.stack)(*context.positions))
+            bias = _distances(c, self.stack)(*context.positions)
+            context = dataclasses.replace(context, bias=bias)
 
         def attend(part, name, x):
             module, own = Attention(c, m, name=name), cache.get(part)

@@ -102,7 +102,7 @@ def _read(file: str) -> bytes:
         try:
             return pathlib.Path(file).read_bytes()
         except OSError as error:
-            reason = error.strerror
+            reason = str(error.strerror)
     raise UserError(f"vocabulary {file}: {reason}; name a SentencePiece model file")
 
 

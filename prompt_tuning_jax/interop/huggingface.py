@@ -112,13 +112,13 @@ def open_checkpoint(path: str) -> Checkpoint | None:
         raise UserError(f"{file}: not a configuration ({error})") from None
     tensors = _tensors(folder)
     shared = tensors.get("shared.weight")
-    for name in (UNUSED, *(COPIES if shared is not None else ())):
-        copy = tensors.pop(name, None)
-        if name in COPIES and copy is not None and not _same(copy, shared):
+    tensors.pop(UNUSED, None)
+    for name in COPIES:
+        if name in tensors and not _same(tensors.pop(name), shared):
             raise UserError(f"{path}: {name} is not shared.weight: T5 has one embedding")
-    head, scaled = tensors.get("lm_head.weight"), _scaled(facts)
-    if scaled and head is not None and shared is not None and _same(head, shared):
-        head = tensors.pop("lm_head.weight")
+    scaled = _scaled(facts)
+    if scaled and _same(tensors.get("lm_head.weight"), shared):
+        del tensors["lm_head.weight"]
     config = _config(file, facts, tied=scaled and "lm_head.weight" not in tensors)
     if not config.logits_via_embedding:
         # a tied head that is not scaled is a head of its own with the embedding's values
@@ -193,9 +193,9 @@ def _vocabulary(folder: pathlib.Path) -> tuple[str, int] | None:
     return str(model), extra_ids
 
 
-def _same(one: Leaf, other: Leaf) -> bool:
+def _same(one: Leaf | None, other: Leaf | None) -> bool:
     """Whether two tables have the same shape and the same rows, as far as 64 of them tell."""
-    if one.shape != other.shape:
+    if one is None or other is None or one.shape != other.shape:
         return False
     rows = np.linspace(0, one.shape[0] - 1, 64).astype(int)
     pieces = ([leaf.read((slice(r, r + 1), slice(None))) for r in rows] for leaf in (one, other))
@@ -239,11 +239,12 @@ def _torch_file(file: pathlib.Path) -> dict[str, Leaf]:
     except Exception as error:  # torch's, zip's and pickle's errors share no base class
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{file}: no file of plain tensors ({reason})") from None
-    # numpy has no bfloat16, but float32 has all of its values
-    return {
-        name: Leaf(shape, lambda index, t=t: t[index].float().numpy())
-        for name, (shape, t) in leaves.items()
-    }
+
+    def piece(tensor, index):
+        # numpy has no bfloat16, but float32 has all of its values
+        return tensor[index].float().numpy()
+
+    return {n: Leaf(shape, functools.partial(piece, t)) for n, (shape, t) in leaves.items()}
 
 
 # ---- writing ---------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def write(
         # safetensors writes the memory as it lies; ascontiguousarray would make a scalar a vector
         held[name] = np.array(tensor, order="C")
     flush()
-    placed = {}
+    placed: dict[str, str] = {}
     for number, names in enumerate(files):
         part = f"-{number + 1:05}-of-{len(files):05}" if len(files) > 1 else ""
         file = f"{stem}{part}.safetensors"
