@@ -194,13 +194,17 @@ def read(
 
     def to_devices(name: str) -> jax.Array:
         kind, leaves = DTYPES["float32" if exact(name) else dtype], pieces[name]
+        whole = leaves[0].shape == wanted[name].shape
+        held: dict[str, np.ndarray] = {}  # devices with the same piece share one reading
 
         def values(index: Any) -> np.ndarray:
-            if len(leaves) == 1 and leaves[0].shape == wanted[name].shape:
-                return leaves[0].read(index).astype(kind)
-            # a layer at a time: no more than a piece and a layer are on the host
-            rows = (leaf.read(index[1:]).astype(kind) for leaf in leaves[index[0]])
-            return np.stack(list(rows))
+            if str(index) not in held:
+                if whole:
+                    held[str(index)] = leaves[0].read(index).astype(kind)
+                else:
+                    rows = (leaf.read(index[1:]).astype(kind) for leaf in leaves[index[0]])
+                    held[str(index)] = np.stack(list(rows))
+            return held[str(index)]
 
         return jax.make_array_from_callback(wanted[name].shape, places[name], values)
 

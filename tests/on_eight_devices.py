@@ -5,6 +5,7 @@ FOLDER/NAME.npz; writes what meshes
 there are, and what a backbone is when it is read onto one, into FOLDER/facts.json.
 """
 
+import collections
 import json
 import pathlib
 import sys
@@ -13,9 +14,13 @@ import contract
 import jax
 import numpy as np
 import small
+import t5x_files
 
 from prompt_tuning_jax import backbones, sharding
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.interop import huggingface
+
+FIND = backbones.find
 
 
 def mesh(data, model):
@@ -25,9 +30,36 @@ def mesh(data, model):
         return str(error)
 
 
+def write_backbones(folder):
+    """The same θ in our format, T5X's two, with its layers one by one and scanned, and theirs."""
+    theta, words = small.theta(), contract.vocabulary()
+    leaves, flat = backbones.leaves_of(theta), t5x_files.unstacked(theta)
+    backbones.write(str(folder / "own"), "own", small.CONFIG, leaves, words)
+    t5x_files.write(folder / "t5x", flat)
+    t5x_files.write(folder / "scanned", t5x_files.scanned(theta))
+    t5x_files.write_orbax(folder / "orbax", flat)
+    (folder / "huggingface").mkdir()
+    single = backbones.layers("θ", leaves, small.CONFIG)
+    huggingface.write(folder / "huggingface", small.CONFIG, single, words)
+    return ("own", "t5x", "scanned", "orbax", "huggingface")
+
+
 def read_backbone(folder):
-    theta = backbones.leaves_of(small.theta())
-    backbones.write(folder, "tiny", small.CONFIG, theta, contract.vocabulary())
+    """What of it is on the devices; of every leaf how many pieces were read and the largest."""
+    largest, pieces = {}, collections.Counter()
+
+    def recorded(name, leaf):
+        def read(index):
+            piece = leaf.read(index)
+            pieces[name] += 1
+            largest[name] = max(largest.get(name, 0), piece.size)
+            return piece
+
+        return leaf._replace(read=read)
+
+    found = FIND(folder)
+    leaves = {name: recorded(name, leaf) for name, leaf in found.leaves.items()}
+    backbones.find = lambda path: found._replace(leaves=leaves)
     places = sharding.theta_shardings(sharding.make_mesh(2, 4), small.CONFIG)
     backbone = backbones.read(folder, small.CONFIG, places)
     embedding = backbone.theta["token_embedder"]["embedding"]
@@ -35,6 +67,8 @@ def read_backbone(folder):
         "same": small.same(jax.device_get(backbone.theta), small.theta()),
         "fingerprint": backbone.fingerprint,
         "embedding_on_each_device": [list(s.data.shape) for s in embedding.addressable_shards],
+        "largest": largest,
+        "pieces": pieces,
     }
 
 
@@ -43,7 +77,7 @@ if __name__ == "__main__":
     wanted = [(-1, 1), (-1, 4), (2, 4), (2, 2), (1, 1), (3, 1), (4, 4), (-1, 16)]
     facts = {
         "meshes": {f"{data}x{model}": mesh(data, model) for data, model in wanted},
-        "backbone": read_backbone(str(out / "tiny")),
+        "backbones": {name: read_backbone(str(out / name)) for name in write_backbones(out)},
     }
     (out / "facts.json").write_text(json.dumps(facts))
     for name, method in (contract.PACKAGED | contract.CHAINS).items():

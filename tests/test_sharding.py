@@ -97,10 +97,21 @@ def test_a_prompt_is_on_every_device_and_tuned_theta_where_theta_is():
     assert len(own) == len(jax.tree.leaves(abstract))
 
 
-def test_a_backbone_is_read_to_its_shards(facts):
-    assert facts["backbone"]["same"]
-    assert facts["backbone"]["fingerprint"] == backbones.fingerprint(small.theta())
-    assert facts["backbone"]["embedding_on_each_device"] == [[96 // 4, 16]] * 8
+@pytest.mark.parametrize("name", ["own", "t5x", "scanned", "orbax", "huggingface"])
+def test_a_backbone_is_read_straight_to_its_shards(facts, name):
+    """Of any format; no piece that is read of a leaf on a 2x4 mesh is more than a device holds, and
+    the two devices that hold the same share it."""
+    found = facts["backbones"][name]
+    assert found["same"] and found["fingerprint"] == backbones.fingerprint(small.theta())
+    assert found["embedding_on_each_device"] == [[96 // 4, 16]] * 8
+    largest = found["largest"]
+    assert largest["token_embedder/embedding"] == 96 * 16 // 4
+    assert found["pieces"]["token_embedder/embedding"] == 4
+    layers = {"scanned": ("layers", 2)}.get(name, ("layers_1", 1))
+    for kernel in ("mlp/wi_0", "mlp/wo"):
+        assert largest[f"encoder/{layers[0]}/{kernel}/kernel"] == layers[1] * 16 * 20 // 4
+    query = f"decoder/{layers[0].replace('1', '2')}/self_attention/query/kernel"
+    assert largest[query] == 16 * 24 // 4 * {"layers": 3}.get(layers[0], 1)
 
 
 # ---- batches -------------------------------------------------------------------------------
