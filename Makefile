@@ -1,6 +1,6 @@
 # make demo    install into .venv, tune a prompt on the built-in backbone
 # make test    install into .venv, check style and types, run every test
-# make parity  the tests against PyTorch (transformers, peft), in .venv-parity
+# make parity  the tests against PyTorch (transformers, peft) and t5, in .venv-parity
 # make wheel   dist/*.whl
 # make backbones  pre-trains the built-in backbone again (about 12 minutes on 2 cores)
 # PYTHON=… chooses the interpreter (3.11, 3.12 or 3.13), EXTRAS=test,cuda what is installed.
@@ -53,6 +53,8 @@ clean:
 
 .venv/installed: EXTRAS := test,notebooks
 .venv-parity/installed: EXTRAS := parity
+# t5 asks for nightly builds of seqio and TFDS, which would take their place: it comes alone.
+.venv-parity/installed: ALONE := t5
 
 # A stamp inside each venv: nothing is installed again until the metadata changes.
 %/installed: $(METADATA)
@@ -61,4 +63,5 @@ clean:
 	none: make $(MAKECMDGOALS) PYTHON=/path/to/python3.13" >&2; exit 2; }
 	@test -x $*/bin/pip || $(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(if $(ALONE),$*/bin/python -m pip install --quiet --constraint constraints.txt --no-deps $(ALONE))
 	@touch $@

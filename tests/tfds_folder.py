@@ -1,6 +1,7 @@
 """A TFDS data folder made of official files by TFDS's own builders, without a network."""
 
 import gzip
+import json
 import pathlib
 import types
 from unittest import mock
@@ -23,7 +24,10 @@ _DOWNLOADS = {
 
 
 def prepare(name: str, official: pathlib.Path, data_dir: pathlib.Path) -> None:
-    """Has TFDS make its data set `name` ("super_glue/rte") of the folder of official files."""
+    """Has TFDS make its data set `name` ("super_glue/rte:1.0.2") of the folder of official files.
+
+    A version that this TFDS only reads is what it makes under that version's name.
+    """
 
     def fetched(address) -> str | dict:
         if isinstance(address, dict):
@@ -48,6 +52,12 @@ def prepare(name: str, official: pathlib.Path, data_dir: pathlib.Path) -> None:
             download_callbacks=[],
         )
 
+    name, _, version = name.partition(":")
     builder = tfds.builder(name, data_dir=data_dir)
     with mock.patch.object(type(builder), "_make_download_manager", downloads):
         builder.download_and_prepare()
+    made = pathlib.Path(builder.data_dir)
+    if version and version != made.name:
+        info = json.loads((made / "dataset_info.json").read_text())
+        made = made.rename(made.with_name(version))
+        (made / "dataset_info.json").write_text(json.dumps(info | {"version": version}))

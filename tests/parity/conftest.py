@@ -1,10 +1,33 @@
-"""The parity tests need torch, so `make parity` runs them; offline, on the CPU."""
+"""The parity tests need torch and t5, so `make parity` runs them; offline, on the CPU.
+
+What they compared, and the largest difference that they saw, stands at the end of the run.
+"""
 
 import os
+from collections.abc import Callable
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # the models are tiny
+
+_COMPARED: dict[str, list[float]] = {}
+
+
+@pytest.fixture(scope="session")
+def tally() -> Callable[[str, int, float], None]:
+    """Notes that `count` things of a kind were compared, with the largest difference among them."""
+
+    def note(kind: str, count: int, difference: float = 0.0) -> None:
+        before, largest = _COMPARED.get(kind, (0, 0.0))
+        _COMPARED[kind] = [before + count, max(largest, difference)]
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter):
+    for kind, (count, largest) in _COMPARED.items():
+        terminalreporter.write_line(f"compared {count} {kind}: largest difference {largest:.3g}")
