@@ -16,7 +16,7 @@ import torch
 import transformers
 from golden import weights
 
-from prompt_tuning_jax import backbones, decoding, sharding, t5
+from prompt_tuning_jax import backbones, decoding, evaluate, sharding, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import huggingface
 from prompt_tuning_jax.vocabulary import Vocabulary
@@ -211,3 +211,42 @@ def test_the_real_vocabulary_beside_a_model(shared, tmp_path):
         == [*words.encode(text), 1]
         == [100, 19, 3, 9, 794, 13, 9005, 23668, 5, 1]
     )
+
+
+# ---- a task whole --------------------------------------------------------------------------
+
+
+def test_a_task_is_evaluated_as_transformers_does(shared, tmp_path, monkeypatch):
+    """CB's 56 validation examples with the real vocabulary: the loss, and every prediction."""
+    monkeypatch.setenv("PROMPT_TUNING_CACHE", str(tmp_path / "cache"))
+    _, changes = MODELS["t5_1_1"]
+    torch.manual_seed(0)
+    config = transformers.T5Config(**SIZES | changes | {"vocab_size": 32128}, dropout_rate=0.0)
+    config.decoder_start_token_id = 0
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    file = shared / "data/vocab/cc_all.32000.sentencepiece.model"
+    shutil.copy(file, tmp_path / "model/spiece.model")
+    result = evaluate.evaluate(
+        mixture_or_task_name="super_glue_cb",
+        initial_checkpoint_path=str(tmp_path / "model"),
+        data_dir=str(shared / "data/superglue"),
+        task_feature_lengths={"inputs": 384, "targets": 8},
+        output=str(tmp_path / "out"),
+    )
+    assert result["examples"] == 56
+    tokenizer = transformers.T5Tokenizer.from_pretrained(tmp_path / "model")
+    lines = (shared / "data/superglue/CB/val.jsonl").read_text().splitlines()
+    ours = (tmp_path / "out/super_glue_cb.jsonl").read_text().splitlines()
+    losses, tokens = 0.0, 0
+    for line, prediction in zip(map(json.loads, lines), map(json.loads, ours), strict=True):
+        text = f"cb hypothesis: {line['hypothesis']} premise: {line['premise']}"
+        inputs = tokenizer(text, return_tensors="pt").input_ids
+        labels = tokenizer(line["label"], return_tensors="pt").input_ids
+        with torch.no_grad():
+            losses += model(input_ids=inputs, labels=labels).loss.item() * labels.shape[1]
+            generated = model.generate(inputs, max_new_tokens=8, do_sample=False)[0, 1:]
+        tokens += labels.shape[1]
+        ids = weights.until_end(generated[None].numpy())[0]
+        assert prediction["prediction"] == Vocabulary(str(file)).decode(ids)
+    assert result["metrics"]["teacher_forced_loss"] == pytest.approx(losses / tokens, rel=1e-6)
