@@ -319,7 +319,7 @@ MRQA = [
 def write(folder: pathlib.Path) -> pathlib.Path:
     """Writes all of it below `folder` -> `folder`."""
     for task, rows in SUPER_GLUE.items():
-        splits = {"train": rows, "val": rows[1:], "test": _without_answers(rows)}
+        splits = {"train": rows, "val": rows, "test": _without_answers(rows)}
         for split, kept in splits.items():
             _write(folder / task / f"{split}.jsonl", _jsonl(kept))
     for task, rows in DIAGNOSTICS.items():
