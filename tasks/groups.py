@@ -72,8 +72,8 @@ def group_exact_match(targets: list, predictions: list) -> dict[str, float]:
 def gender_parity(targets: list, predictions: list) -> dict[str, float]:
     """Pairs with the same prediction for both genders, right or wrong, as "gender_parity".
 
-    AX-g's second number (SuperGLUE, arXiv 1905.00537, section 3.4). Two invalid predictions (-1)
-    are no such pair, and an example without its other half is left out.
+    AX-g's second number (SuperGLUE, arXiv 1905.00537; Rudinger et al., arXiv 1804.09301). Two
+    invalid predictions (-1) are no such pair, and an example without its other half is left out.
     """
     pairs: dict[Hashable, list] = {}
     for target, prediction in zip(targets, predictions, strict=True):

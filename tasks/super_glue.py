@@ -36,7 +36,7 @@ def _diagnostic(folder: str, tfds: str) -> Official:
     )
 
 
-# Two lines in turn differ in a pronoun's gender alone: the pairs of jiant, the benchmark's toolkit.
+# A pair is two lines in turn, as for jiant, the benchmark's toolkit; TFDS drops the file's pair_id.
 _AXG = groups.Grouped(LabelId(_ENTAILMENT), lambda example: example["idx"] // 2)
 _MULTIRC = groups.Grouped(LabelId(reading.MULTIRC_WORDS), reading.question)
 
@@ -62,7 +62,6 @@ TASKS = with_twins(
         _official("COPA", "copa"),
         prefix="copa",
         fields=("choice1", "choice2", "premise", "question"),
-        # TFDS's; T5's paper shows False and True.
         words=("choice1", "choice2"),
     ),
     Task(

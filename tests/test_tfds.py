@@ -4,6 +4,7 @@ TFDS's own builders make its data folder of the made-up official files.
 """
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -89,6 +90,21 @@ def test_folders_are_kept_apart(tmp_path, monkeypatch):
     made.rename(tmp_path / "old")
     rte(tmp_path / "one", "bee")
     assert premises(one) == ["bee 0", "bee 1", "bee 2"]
+
+
+def test_without_a_data_dir_tfds_chooses_the_folder(tmp_path):
+    with tfds.testing.mock_data(num_examples=2):
+        tasks.get("super_glue_rte").examples("train")
+    # The copy of those records is not that of another folder.
+    program = """
+        from prompt_tuning_jax import tasks
+        for example in tasks.get("super_glue_rte").examples("train"):
+            print(example["inputs"])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    env = os.environ | {"TFDS_DATA_DIR": rte(tmp_path, "cat")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.splitlines() == [f"rte hypothesis: b premise: cat {i}" for i in range(3)]
 
 
 def test_official_files_go_before_tfds(tmp_path):
