@@ -1,6 +1,7 @@
 """A user's own files as tasks: what is read, and what a wrong file is told."""
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -77,6 +78,21 @@ def test_named_columns(tmp_path):
     assert fields_of(path, fields=("y", "x")) == [
         {"y": "1", "x": 'says "so'},
         {"y": "0", "x": "no"},
+    ]
+
+
+def test_gzipped_files(tmp_path):
+    for name, content in (("a.jsonl.gz", '{"t": "é"}\n'), ("a.tsv.gz", "t\né\n")):
+        path = write(tmp_path, name, gzip.compress(content.encode()))
+        assert fields_of(path) == [{"t": "é"}]
+
+
+def test_short_rows_are_left_out_where_asked(tmp_path):
+    path = write(tmp_path, "a.tsv", "a\tb\n1\t2\n3\n\n4\t5\n")
+    assert fields_of(path) == [{"a": "1", "b": "2"}, {"a": "3"}, {"a": "4", "b": "5"}]
+    assert fields_of(path, skip_short=True) == [
+        {"a": "1", "b": "2", "idx": 0},
+        {"a": "4", "b": "5", "idx": 2},
     ]
 
 
