@@ -36,7 +36,7 @@ def write_backbones(folder):
     leaves, flat = backbones.leaves_of(theta), t5x_files.unstacked(theta)
     backbones.write(str(folder / "own"), "own", small.CONFIG, leaves, words)
     t5x_files.write(folder / "t5x", flat)
-    t5x_files.write(folder / "scanned", t5x_files.scanned(theta))
+    t5x_files.write(folder / "scanned", t5x_files.scanned(theta, small.CONFIG.num_heads))
     t5x_files.write_orbax(folder / "orbax", flat)
     (folder / "huggingface").mkdir()
     single = backbones.layers("θ", leaves, small.CONFIG)

@@ -23,9 +23,9 @@ def unstacked(theta):
     return flat
 
 
-def scanned(theta, tables="every layer"):
+def scanned(theta, heads=None):
     """θ's leaves as flaxformer and scalable_t5 scan them: layers on axis 1, under encoder/encoder;
-    the one table of distances once in every layer."""
+    the one table of distances once in every layer. scalable_t5 gives the `heads` an axis."""
     flat = {}
     for name, leaf in traverse_util.flatten_dict(theta, sep="/").items():
         stack, _, rest = name.partition("/")
@@ -34,6 +34,11 @@ def scanned(theta, tables="every layer"):
             count = len(theta[stack]["layers"][layers]["query"]["kernel"])
             flat[f"{stack}/{stack}/{rest}"] = np.stack([leaf] * count, 1)
         elif rest.startswith("layers/"):
+            count, kernel = len(leaf), name.split("/")[-2]
+            if heads and kernel in ("query", "key", "value"):
+                leaf = leaf.reshape(count, leaf.shape[1], heads, -1)
+            elif heads and kernel == "out":
+                leaf = leaf.reshape(count, heads, -1, leaf.shape[2])
             flat[f"{stack}/{stack}/{rest.removeprefix('layers/')}"] = np.moveaxis(leaf, 0, 1)
         else:
             flat[name] = leaf

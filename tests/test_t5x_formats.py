@@ -51,6 +51,7 @@ WAYS = {
     "older specs of a dummy bucket": lambda f: t5x_files.write(f, FLAT, driver="gcs", older=True),
     "layers stacked": lambda f: t5x_files.write(f, traverse_util.flatten_dict(THETA, sep="/")),
     "layers scanned": lambda f: t5x_files.write(f, t5x_files.scanned(THETA)),
+    "layers scanned, heads apart": lambda f: t5x_files.write(f, t5x_files.scanned(THETA, heads=4)),
     "orbax, ocdbt": lambda f: t5x_files.write_orbax(f, FLAT),
     "orbax, zarr 3": lambda f: t5x_files.write_orbax(f, FLAT, use_zarr3=True),
     "orbax, a folder an array": lambda f: t5x_files.write_orbax(f, FLAT, use_ocdbt=False),
@@ -112,7 +113,7 @@ def test_other_architectures(config, tmp_path):
     folder = t5x_files.write(tmp_path / "one_by_one", t5x_files.unstacked(theta))
     assert backbones.config_of(str(folder)).architecture() == config.architecture()
     assert small.same(read(folder, config).theta, theta)
-    folder = t5x_files.write(tmp_path / "scanned", t5x_files.scanned(theta))
+    folder = t5x_files.write(tmp_path / "scanned", t5x_files.scanned(theta, heads=4))
     assert backbones.config_of(str(folder)).architecture() == config.architecture()
     assert small.same(read(folder, config).theta, theta)
 

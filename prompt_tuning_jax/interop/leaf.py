@@ -32,6 +32,23 @@ class Leaf(NamedTuple):
 
         return Leaf(tuple(self.shape[old] for old in axes), read)
 
+    def joined(self, axis: int) -> Leaf:
+        """[…,H,K,…] -> […,H*K,…]: `axis` and the one behind it as one."""
+        heads, width = self.shape[axis : axis + 2]
+        shape = (*self.shape[:axis], heads * width, *self.shape[axis + 2 :])
+
+        def read(index):
+            start, stop, _ = index[axis].indices(heads * width)
+            first, last = start // width, -(-stop // width)
+            both = slice(first, last), slice(None)
+            values = self.read((*index[:axis], *both, *index[axis + 1 :]))
+            # [...,last-first,K,...] -> [...,(last-first)*K,...]
+            values = values.reshape(*values.shape[:axis], -1, *values.shape[axis + 2 :])
+            cut = slice(start - first * width, stop - first * width)
+            return values[(slice(None),) * axis + (cut,)]
+
+        return Leaf(shape, read)
+
     def row(self, number: int) -> Leaf:
         """[L,…] -> […]: one entry of the first axis."""
         return Leaf(self.shape[1:], lambda index: self.read((slice(number, number + 1), *index))[0])

@@ -3,6 +3,8 @@
 encoder/layers_0/…                a layer by itself
 encoder/layers/…     [L,…]        ours: the layers stacked on axis 0
 encoder/encoder/…    [in,L,out]   scanned layers of flaxformer and t5x/examples/scalable_t5
+
+The heads of scalable_t5 have an axis of their own: query, key and value [D,H,K], out [H,K,D].
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from prompt_tuning_jax.interop.leaf import Leaf
 from prompt_tuning_jax.t5 import T5Config
 
 STACKS = ("encoder", "decoder")
+HEADS = {"query": 1, "key": 1, "value": 1, "out": 0}  # kernel -> the axis of its heads
 TABLE = "relpos_bias/rel_embedding"
 
 
@@ -33,6 +36,9 @@ def canonical(path: str, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
             others = (0, *range(2, len(leaf.shape)))
             leaf = leaf.permuted(1, *others)
             name = f"{stack}/layers/{rest.removeprefix(f'{stack}/')}"
+        parts, stacked = name.split("/"), "/layers/" in name
+        if len(parts) > 1 and parts[-2] in HEADS and len(leaf.shape) == 3 + stacked:
+            leaf = leaf.joined(HEADS[parts[-2]] + stacked)
         renamed[name] = leaf
     for stack in STACKS:
         renamed = _one_table(stack, renamed)
