@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import sentencepiece
 
 from prompt_tuning_jax import cache
 from prompt_tuning_jax.vocabulary import Vocabulary
@@ -63,7 +64,9 @@ def encode(
       vocabulary: its content is part of what the cache goes by, as the texts' is.
       cache_dir: None for the default (`cache.folder`).
     """
-    digest = hashlib.sha256(f"{vocabulary.digest} {vocabulary.extra_ids}\n".encode())
+    # versions of SentencePiece break ties between equally likely segmentations differently
+    made_by = f"{sentencepiece.__version__} {vocabulary.digest} {vocabulary.extra_ids}\n"
+    digest = hashlib.sha256(made_by.encode())
     digest.update(json.dumps(list(texts)).encode())
     path = cache.folder(cache_dir) / "tokens" / f"{digest.hexdigest()[:32]}.npz"
     tokens = _load(path, len(texts))

@@ -90,7 +90,9 @@ def test_tiny_vocabulary(tiny_file, extra_ids):
 
 
 def test_t5_vocabulary(shared):
-    check_vocabulary(t5_file(shared), 100)
+    # of these several segmentations are equally likely; versions of SentencePiece differ in them
+    ties = ["C BBB) in", "cost 310 000 000 0000", "310000000000", "B---- in", "(****) and"]
+    check_vocabulary(t5_file(shared), 100, [*TEXTS, *ties])
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
