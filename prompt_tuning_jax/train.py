@@ -9,12 +9,11 @@ if __name__ == "__main__":  # flags are answered before jax is imported
 
     raise SystemExit(main("train"))
 
-import collections
 import functools
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -90,8 +89,7 @@ def train(
         if not isinstance(eval_tasks, list | tuple):
             raise UserError(f"EVAL_TASKS = {eval_tasks!r}: write a list of tasks, [{eval_tasks!r}]")
         evaluated = [tasks.resolve(given, mixture_or_task_module) for given in eval_tasks]
-    _check_names(task.name for task, _ in trained_on)
-    _check_names(task.name for task in evaluated)
+    tasks.check_names(evaluated)
     # the source's validation chooses what is transferred to the other domains
     choosing = evaluated if eval_tasks is None else evaluated[:1]
     if initial_artifact is not None:
@@ -374,12 +372,6 @@ def _check_positive(**settings: int | None) -> None:
     for name, value in settings.items():
         if value is not None and value < 1:
             raise UserError(f"{name} = {value}: at least 1")
-
-
-def _check_names(names: Iterable[str]) -> None:
-    for name, count in collections.Counter(names).items():
-        if count > 1:
-            raise UserError(f"task {name} is there {count} times: results go by tasks' names")
 
 
 def _encoder_rows(model, method, batch) -> int:

@@ -3,12 +3,13 @@
 `TASKS` is {name: Task}, `MIXTURES` {name: {task's name: rate}}.
 """
 
+import collections
 import difflib
 import importlib
 import itertools
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 
 from prompt_tuning_jax.errors import UserError
@@ -51,13 +52,26 @@ def mixture(given: str | Task | dict, module: str | None = None) -> list[tuple[T
       module: as for `get`; `MIXTURES` of it, {name: {task's name: rate}}, are its mixtures.
 
     Raises:
-      UserError: as `get`, or a mixture of nothing.
+      UserError: as `get`, a mixture of nothing, or two tasks of one name.
     """
+    if not isinstance(given, str | Task | Mapping):
+        raise UserError(
+            f"MIXTURE_OR_TASK_NAME = {given!r}: write a name, @text_files.Text() or {{name: rate}}"
+        )
     found = _find(given, module) if isinstance(given, str) else given
     rates = found if isinstance(found, Mapping) else {found: 1.0}
     if not rates:
         raise UserError("MIXTURE_OR_TASK_NAME = {}: a mixture names one task or more")
-    return [(resolve(task, module), rate) for task, rate in rates.items()]
+    pairs = [(resolve(task, module), rate) for task, rate in rates.items()]
+    check_names([task for task, _ in pairs])
+    return pairs
+
+
+def check_names(given: Iterable[Task]) -> None:
+    """UserError where two tasks have one name, which is what results go by."""
+    for name, count in collections.Counter(task.name for task in given).items():
+        if count > 1:
+            raise UserError(f"task {name} is there {count} times: results go by tasks' names")
 
 
 def names() -> list[str]:

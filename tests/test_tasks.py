@@ -1,5 +1,6 @@
 """Tasks and mixtures by name, and how any task's predictions are scored."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -82,6 +83,10 @@ def test_mixture_of_names_and_tasks():
         tasks.mixture("super_glue_rt")
     with pytest.raises(UserError, match="MIXTURE_OR_TASK_NAME = {}"):
         tasks.mixture({})
+    with pytest.raises(UserError, match=r"MIXTURE_OR_TASK_NAME = \['glue_rte'\]: write a name"):
+        tasks.mixture(["glue_rte"])
+    with pytest.raises(UserError, match="task own is there 2 times"):
+        tasks.mixture({own: 1, dataclasses.replace(own): 2})
 
 
 # T5's numbers of training examples; WSC's are those whose span is the referent.
