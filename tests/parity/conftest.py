@@ -9,25 +9,19 @@ from collections.abc import Callable
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import compared  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # the models are tiny
 
-_COMPARED: dict[str, list[float]] = {}
-
 
 @pytest.fixture(scope="session")
 def tally() -> Callable[[str, int, float], None]:
-    """Notes that `count` things of a kind were compared, with the largest difference among them."""
-
-    def note(kind: str, count: int, difference: float = 0.0) -> None:
-        before, largest = _COMPARED.get(kind, (0, 0.0))
-        _COMPARED[kind] = [before + count, max(largest, difference)]
-
-    return note
+    """`compared.note`."""
+    return compared.note
 
 
 def pytest_terminal_summary(terminalreporter):
-    for kind, (count, largest) in _COMPARED.items():
+    for kind, (count, largest) in compared.SEEN.items():
         terminalreporter.write_line(f"compared {count} {kind}: largest difference {largest:.3g}")

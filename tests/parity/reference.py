@@ -89,9 +89,3 @@ def generate(model, batch, length: int, beams: int = 1, alpha: float = 1.0) -> n
         use_cache=depths[1] <= depths[0],
     )
     return out[:, 1:].numpy()
-
-
-def apart(ours, theirs) -> float:
-    """The largest difference of two arrays, relative to the reference's largest value."""
-    theirs = np.asarray(theirs)
-    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())

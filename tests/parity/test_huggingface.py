@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 
+import compared
 import jax
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ MODELS = {
     "scaled": ("T5", GATED),
     "mt5": ("MT5", {}),
     "umt5": ("UMT5", {}),
+    # T5 1.1 small and Flan-T5 small, 77 million parameters
+    "small": (
+        "T5",
+        GATED
+        | {"vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_heads": 6}
+        | {"num_layers": 8, "num_decoder_layers": 8, "tie_word_embeddings": False},
+    ),
     "deep": ("T5", GATED | {"num_layers": 1, "num_decoder_layers": 4, "num_heads": 5}),
 }
 
@@ -46,7 +54,7 @@ def build(name, head):
     config.decoder_start_token_id = 0
     model = getattr(transformers, f"{family}ForConditionalGeneration")(config)
     if head:
-        model.lm_head.weight = torch.nn.Parameter(torch.randn(64, config.d_model) / 4)
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight) / 4)
     for parameter in model.parameters():  # so that generations end at different steps
         if parameter.ndim == 2:
             parameter.data *= 1.5
@@ -59,7 +67,7 @@ def read(folder, **options):
     return config, backbones.read(str(folder), config, places, **options).theta
 
 
-def check(folder, model, generations=False):
+def check(folder, model, generations=False, tolerance=TOLERANCE):
     """Logits of several paddings and lengths; greedy and beam-4 generations."""
     config, theta = read(folder)
     apply = small.quick_jit(t5.T5(config).apply)
@@ -67,15 +75,16 @@ def check(folder, model, generations=False):
         batch = weights.batch(config, **lengths)
         with torch.no_grad():
             theirs = model(**reference.tensors(batch)).logits.numpy()
-        for row, wanted in zip(apply({"params": theta}, t5.EMPTY, batch), theirs, strict=True):
-            assert reference.apart(row, wanted) <= TOLERANCE
+        logits = apply({"params": theta}, t5.EMPTY, batch)
+        compared.rows("logits of checkpoints, examples", logits, theirs, tolerance)
     if not generations:
         return
     many = weights.batch(config, **weights.GENERATED)
     for decoder, beams in ((decoding.Greedy(), 1), (decoding.Beam(4), 4)):
         ours = weights.generate(t5.T5(config), theta, t5.EMPTY, many, weights.LENGTH, decoder)
         theirs = reference.generate(model, many, weights.LENGTH, beams=beams)
-        assert weights.until_end(ours) == weights.until_end(theirs)
+        kind = f"{'beam' if beams > 1 else 'greedy'} generations of checkpoints"
+        compared.same(kind, weights.until_end(ours), weights.until_end(theirs))
 
 
 @pytest.mark.parametrize("head", [False, True], ids=["tied", "own_head"])
@@ -84,7 +93,11 @@ def test_what_transformers_writes(name, head, tmp_path):
     build(name, head).save_pretrained(tmp_path)
     family, _ = MODELS[name]
     loaded = getattr(transformers, f"{family}ForConditionalGeneration").from_pretrained(tmp_path)
-    check(tmp_path, loaded.eval(), generations=head or name == "umt5")
+    if name == "small":
+        # through 16 layers of 512 float32 rounds: torch itself is 6e-6 from float64 here, we 9e-6
+        check(tmp_path, loaded.eval(), tolerance=1e-4)
+    else:
+        check(tmp_path, loaded.eval(), generations=head or name == "umt5")
 
 
 @pytest.mark.parametrize("name", ["t5_1_1", "t5_1_0"])
@@ -248,5 +261,7 @@ def test_a_task_is_evaluated_as_transformers_does(shared, tmp_path, monkeypatch)
             generated = model.generate(inputs, max_new_tokens=8, do_sample=False)[0, 1:]
         tokens += labels.shape[1]
         ids = weights.until_end(generated[None].numpy())[0]
-        assert prediction["prediction"] == Vocabulary(str(file)).decode(ids)
-    assert result["metrics"]["teacher_forced_loss"] == pytest.approx(losses / tokens, rel=1e-6)
+        words = Vocabulary(str(file)).decode(ids)
+        compared.same("predictions of CB, examples", [prediction["prediction"]], [words])
+    found = result["metrics"]["teacher_forced_loss"]
+    compared.close("loss over CB", found, losses / tokens, 1e-6)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import compared
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,6 @@ OPTIMIZERS = {
     "sgd": (optax.sgd(0.5), lambda p: torch.optim.SGD(p, lr=0.5)),
     "adam": (optax.adam(0.05), lambda p: torch.optim.Adam(p, lr=0.05)),
 }
-apart = reference.apart
 
 
 def objective(config, method, theta, batch):
@@ -89,10 +89,10 @@ def test_prompt_loss_and_the_gradient_of_every_row():
     loss, grads = objective(CONFIG, Prompt(P), theta, batch)(tuned_prompt(rows))
     for submodules in (1, 2):
         model, embedding = reference.prompted(CONFIG, theta, rows, submodules)
-        assert float(loss) == pytest.approx(torch_loss(model, batch), rel=TOLERANCE)
+        compared.close("prompt tuning losses", loss, torch_loss(model, batch), TOLERANCE)
         theirs = embedding.grad.numpy()
-        for ours, wanted in zip(grads["shared"]["prompt"][0], theirs[:P], strict=True):
-            assert apart(ours, wanted) <= TOLERANCE
+        own = grads["shared"]["prompt"][0]
+        compared.rows("gradients of prompt rows", own, theirs[:P], TOLERANCE)
         assert not theirs[P:].any()
 
 
@@ -102,9 +102,11 @@ def test_prompt_training_stays_together(name):
     model, embedding = reference.prompted(CONFIG, theta, rows)
     tx, make = OPTIMIZERS[name]
     losses, tuned = train_ours(CONFIG, Prompt(P), theta, tuned_prompt(rows), tx, batches())
-    assert losses == pytest.approx(train_theirs(model, make, batches()), rel=TOLERANCE)
+    wanted = train_theirs(model, make, batches())
+    compared.rows("losses of prompt training steps", losses, wanted, TOLERANCE)
     trained = embedding.detach().numpy()
-    assert apart(tuned["shared"]["prompt"][0] - rows, trained - rows) <= 1e-4
+    moved = tuned["shared"]["prompt"][0] - rows
+    compared.close("prompts after 20 steps, how far moved", moved, trained - rows, 1e-4)
     assert np.abs(trained - rows).max() > 0.1
 
 
@@ -116,7 +118,8 @@ def test_prompt_generation(beams):
     model = t5.T5(CONFIG, Prompt(P))
     ours = weights.generate(model, theta, tuned_prompt(rows), batch, 12, decoder)
     theirs = reference.generate(reference.prompted(CONFIG, theta, rows)[0], batch, 12, beams)
-    assert weights.until_end(ours) == weights.until_end(theirs)
+    kind = f"{'beam' if beams > 1 else 'greedy'} generations with a prompt"
+    compared.same(kind, weights.until_end(ours), weights.until_end(theirs))
 
 
 # ---- LoRA ------------------------------------------------------------------------------------
@@ -157,13 +160,13 @@ def tuned_lora():
     )
 
 
-def check_lora(tree, modules, of, tolerance):
+def check_lora(kind, tree, modules, of, tolerance):
     """Every A and B of `tree` against `of` PEFT's weight, none left over."""
     count = 0
     for (stack, part, name, layer), module in modules.items():
         pair = tree[stack][part][name]
-        assert apart(pair["a"][layer], of(module.lora_A["default"].weight).T) <= tolerance
-        assert apart(pair["b"][layer], of(module.lora_B["default"].weight).T) <= tolerance
+        for own, theirs in (("a", module.lora_A), ("b", module.lora_B)):
+            compared.close(kind, pair[own][layer], of(theirs["default"].weight).T, tolerance)
         count += pair["a"][layer].size + pair["b"][layer].size
     assert count == sum(leaf.size for leaf in jax.tree.leaves(tree))
 
@@ -173,11 +176,11 @@ def test_lora_loss_gradients_and_training():
     model, modules = peft_lora(theta, tuned)
     loss, grads = objective(CONFIG, LORA, theta, batch)(tuned)
     assert float(loss) == pytest.approx(torch_loss(model, batch), rel=TOLERANCE)
-    check_lora(grads, modules, lambda w: w.grad.numpy(), TOLERANCE)
+    check_lora("gradients of LoRA's A and B", grads, modules, lambda w: w.grad.numpy(), TOLERANCE)
     tx, make = optax.adam(0.01), lambda p: torch.optim.Adam(p, lr=0.01)
     losses, tuned = train_ours(CONFIG, LORA, theta, tuned, tx, batches())
     assert losses == pytest.approx(train_theirs(model, make, batches()), rel=1e-4)
-    check_lora(tuned, modules, lambda w: w.detach().numpy(), 1e-3)
+    check_lora("LoRA's A and B after 20 steps", tuned, modules, lambda w: w.detach().numpy(), 1e-3)
 
 
 # ---- prefix ----------------------------------------------------------------------------------
@@ -230,7 +233,7 @@ def test_prefix_in_every_attention(monkeypatch):
     for (stack, part, layer), leaves in sites.items():
         for name, leaf in zip(("key", "value"), leaves, strict=True):
             ours, theirs = grads[stack][part][name][layer], leaf.grad.numpy().swapaxes(0, 1)
-            assert apart(ours, theirs) <= TOLERANCE
+            compared.close("gradients of prefixes", ours, theirs, TOLERANCE)
     many = weights.batch(CONFIG, **weights.GENERATED)
     ours = weights.generate(t5.T5(CONFIG, method), theta, tuned, many, 12, decoding.Greedy())
     assert weights.until_end(ours) == weights.until_end(reference.generate(model, many, 12))
@@ -280,5 +283,5 @@ def test_prefix_of_the_decoder(hidden):
     theirs = torch_loss(model, batch)
     loss, grads = objective(SQUARE, method, theta, batch)(tuned)
     assert float(loss) == pytest.approx(theirs, rel=TOLERANCE)
-    distances = jax.tree.map(apart, grads, tree(lambda p: p.grad.numpy()))
-    assert max(jax.tree.leaves(distances)) <= TOLERANCE
+    wanted = jax.tree.leaves(tree(lambda p: p.grad.numpy()))
+    compared.rows("gradients of prefix networks", jax.tree.leaves(grads), wanted, TOLERANCE)

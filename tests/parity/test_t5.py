@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import compared
 import huggingface_state
 import jax
 import numpy as np
@@ -42,10 +43,9 @@ def check_logits_and_loss(model, theta, torch_model, batch):
     logits = jax.jit(model.apply)({"params": theta}, t5.EMPTY, batch)
     with torch.no_grad():
         theirs = torch_model(**reference.tensors(batch))
-    for row, wanted in zip(logits, theirs.logits.numpy(), strict=True):
-        assert reference.apart(row, wanted) <= TOLERANCE
+    compared.rows("logits, examples", logits, theirs.logits.numpy(), TOLERANCE)
     sums = Loss().sums(logits, batch)
-    assert float(sums.loss / sums.tokens) == pytest.approx(theirs.loss.item(), rel=TOLERANCE)
+    compared.close("losses with padding", sums.loss / sums.tokens, theirs.loss.item(), TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_gradient_of_every_parameter(name):
     torch_model.zero_grad()
     torch_model(**reference.tensors(batch)).loss.backward()
     state = {k: v.grad.numpy() for k, v in torch_model.named_parameters()}
-    distances = jax.tree.map(reference.apart, ours, huggingface_state.to_theta(state, model.config))
-    assert max(jax.tree.leaves(distances)) <= TOLERANCE
+    wanted = jax.tree.leaves(huggingface_state.to_theta(state, model.config))
+    compared.rows("gradients of parameters", jax.tree.leaves(ours), wanted, TOLERANCE)
 
 
 def check_generation(name, decoder, **options):
@@ -107,7 +107,8 @@ def check_generation(name, decoder, **options):
     batch = weights.batch(model.config, **weights.GENERATED)
     ours = weights.generate(model, theta, t5.EMPTY, batch, weights.LENGTH, decoder)
     wanted = reference.generate(torch_model, batch, weights.LENGTH, **options)
-    assert weights.until_end(ours) == weights.until_end(wanted)
+    kind = f"{'beam' if options else 'greedy'} generations"
+    compared.same(kind, weights.until_end(ours), weights.until_end(wanted))
     # generations of several lengths: some end, others are cut
     lengths = {len(row) for row in weights.until_end(wanted)}
     assert len(lengths) >= 3 and weights.LENGTH in lengths
