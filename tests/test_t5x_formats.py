@@ -69,6 +69,13 @@ def test_every_value_comes_back(way, tmp_path):
     assert backbones.config_of(str(folder)).architecture() == CONFIG.architecture()
 
 
+def test_a_relative_path(tmp_path, monkeypatch):
+    t5x_files.write(tmp_path / "checkpoint_7", FLAT)
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    assert small.same(read("../checkpoint_7").theta, THETA)
+
+
 def test_the_folder_of_orbax_s_state_does_as_well(tmp_path):
     t5x_files.write_orbax(tmp_path / "checkpoint_7", FLAT)
     assert small.same(read(tmp_path / "checkpoint_7/state").theta, THETA)

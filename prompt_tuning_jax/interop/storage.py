@@ -24,7 +24,8 @@ def remote(path: str) -> bool:
 def kvstore(path: str) -> dict[str, Any]:
     """tensorstore's specification of a folder. UserError for a gs:// address without a bucket."""
     if not remote(path):
-        return {"driver": "file", "path": f"{pathlib.Path(path).absolute()}/"}
+        # tensorstore takes no ".."
+        return {"driver": "file", "path": f"{pathlib.Path(path).resolve()}/"}
     found = re.fullmatch(r"gs://([^/]+)/*(.*?)/*", path)
     if not found:
         raise UserError(f"{path}: an address is gs://BUCKET/FOLDER")
