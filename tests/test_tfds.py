@@ -170,3 +170,8 @@ def test_tfds_is_read_once(tmp_path):
 def test_tfds_that_cannot_be_read():
     with pytest.raises(UserError, match="TFDS cannot read super_glue/no_such_task:1.0.2"):
         list(Tfds("super_glue/no_such_task:1.0.2").records("train"))
+
+
+def test_what_tfds_imports_and_does_not_declare(tmp_path):
+    # its list of downloads is a file of its package, which importlib_resources finds
+    assert any("RTE.zip" in address for address in tfds.builder("super_glue/rte").url_infos)
