@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +36,7 @@ from prompt_tuning_jax.progress import Progress
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 SAMPLES = 64  # values of each parameter that go into a fingerprint
+OWN_FILES = ("backbone.json", "params*.safetensors", "sentencepiece.model")
 FILE_BYTES = 2 * 10**9  # of a file of our own format, at most
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 PACKAGED = pathlib.Path(__file__).parent / "builtin"
@@ -64,15 +67,18 @@ def find(path: str) -> Checkpoint:
         found = open_checkpoint(path)
         if found is not None:
             return found
-    inside = sorted(pathlib.Path(path).glob("checkpoint_*")) if os.path.isdir(path) else []
+    if storage.remote(path):
+        raise UserError(f"{path}: no T5X checkpoint there (no checkpoint, no state/)")
+    if not os.path.isdir(path):
+        above = " (give the folder, not the file in it)" if os.path.isfile(path) else ""
+        raise UserError(f"{path}: no such backbone folder{above} (INITIAL_CHECKPOINT_PATH)")
+    inside = sorted(pathlib.Path(path).glob("checkpoint_*"))
     if inside:
         raise UserError(f"{path}: no backbone in it itself; did you mean {inside[-1]}?")
-    if storage.remote(path) or os.path.isdir(path):
-        raise UserError(
-            f"{path}: no backbone in it: no backbone.json of ours, no checkpoint or state/ of "
-            "T5X's, no config.json of Hugging Face's"
-        )
-    raise UserError(f"{path}: no such backbone folder (INITIAL_CHECKPOINT_PATH)")
+    raise UserError(
+        f"{path}: no backbone in it: no backbone.json of ours, no checkpoint or state/ of T5X's, "
+        "no config.json of Hugging Face's"
+    )
 
 
 def _folder(path: str) -> str:
@@ -124,7 +130,7 @@ def config_of(
 
 def vocabulary(path: str | None, file: str | None = None, extra_ids: int = 100) -> Vocabulary:
     """The SentencePiece model `file` with `extra_ids` sentinels, or, where that is None, the
-    vocabulary that lies beside a backbone."""
+    vocabulary that lies beside a backbone. UserError where there is none."""
     if file is not None:
         return Vocabulary(file, extra_ids)
     if path is None:
@@ -133,6 +139,15 @@ def vocabulary(path: str | None, file: str | None = None, extra_ids: int = 100) 
     if beside is None:
         raise UserError(f"{path} has no vocabulary beside it: give VOCABULARY_FILE")
     return Vocabulary(*beside)
+
+
+def check_vocabulary(vocabulary: Vocabulary, config: t5.T5Config) -> None:
+    """UserError for a vocabulary with more ids than the model has embeddings."""
+    if vocabulary.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{vocabulary.model_file}: {vocabulary.vocab_size} ids with its sentinels, and the "
+            f"model has {config.vocab_size}: another VOCABULARY_FILE, or fewer EXTRA_IDS"
+        )
 
 
 # ---- the fingerprint ---------------------------------------------------------------------------
@@ -152,6 +167,13 @@ def fingerprint(theta: Any) -> str:
         for i, row in enumerate(rows):
             samples[path.replace("/layers/", f"/layers_{i}/")] = (shape, row)
     return _digest(samples)
+
+
+def fingerprint_of(single: dict[str, Leaf]) -> str:
+    """The same of leaves that are read one after the other, layers one by one."""
+    return _digest(
+        {n: (leaf.shape, leaf.whole()[_picks(leaf.shape)]) for n, leaf in single.items()}
+    )
 
 
 def _picks(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
@@ -200,10 +222,15 @@ def read(
         def values(index: Any) -> np.ndarray:
             if str(index) not in held:
                 if whole:
-                    held[str(index)] = leaves[0].read(index).astype(kind)
+                    piece = leaves[0].read(index).astype(kind, copy=False)
                 else:
-                    rows = (leaf.read(index[1:]).astype(kind) for leaf in leaves[index[0]])
-                    held[str(index)] = np.stack(list(rows))
+                    # a layer at a time, so that no second copy of a stack is on the host
+                    sizes = zip(index, wanted[name].shape, strict=True)
+                    shape = tuple(len(range(*part.indices(size))) for part, size in sizes)
+                    piece = np.empty(shape, kind)
+                    for row, leaf in enumerate(leaves[index[0]]):
+                        piece[row] = leaf.read(index[1:])
+                held[str(index)] = piece
             return held[str(index)]
 
         return jax.make_array_from_callback(wanted[name].shape, places[name], values)
@@ -232,6 +259,9 @@ def _account(path: str, there: dict[str, Leaf], config: t5.T5Config) -> dict[str
         names = [name]
         if "/layers/" in name and name not in there:
             names = [name.replace("/layers/", f"/layers_{i}/") for i in range(leaf.shape[0])]
+            one = name.replace("/layers/", "/")
+            if one in there:  # a stack's one table of distances is every layer's
+                names = [one] * leaf.shape[0]
         expected |= {n: leaf.shape if n == name else leaf.shape[1:] for n in names}
         sources[name] = names
     misshapen = [
@@ -247,7 +277,21 @@ def _account(path: str, there: dict[str, Leaf], config: t5.T5Config) -> dict[str
     lists = [f"{len(v)} {kind} parameters: {', '.join(v)}" for kind, v in wrong.items() if v]
     if lists:
         raise UserError(f"{path}: {'; '.join(lists)}")
-    return {name: [there[n] for n in names] for name, names in sources.items()}
+    return {name: [_floats(path, n, there[n]) for n in names] for name, names in sources.items()}
+
+
+def _floats(path: str, name: str, leaf: Leaf) -> Leaf:
+    """The leaf, refused as it is read where it holds anything but finite floating-point numbers."""
+
+    def read(index):
+        values = np.asarray(leaf.read(index))
+        if values.dtype.kind != "f" and values.dtype != DTYPES["bfloat16"]:
+            raise UserError(f"{path}: {name} is {values.dtype}, not floating-point numbers")
+        if values.size and not np.isfinite([values.min(), values.max()]).all():
+            raise UserError(f"{path}: {name} has NaN or infinite values")
+        return values
+
+    return leaf._replace(read=read)
 
 
 def _progress(title: str, leaves: Sized) -> Progress:
@@ -257,15 +301,35 @@ def _progress(title: str, leaves: Sized) -> Progress:
 # ---- writing -----------------------------------------------------------------------------------
 def layers(path: str, there: dict[str, Leaf], config: t5.T5Config) -> dict[str, Leaf]:
     """Leaves of any layout -> T5X's names, layers one by one; UserError as for `read`."""
-    found = {}
+    found: dict[str, Leaf] = {}
     for name, leaves in _account(path, there, config).items():
         if "/layers/" not in name:
             found[name] = leaves[0]
-            continue
-        if name in there:
-            leaves = [leaves[0].row(i) for i in range(leaves[0].shape[0])]
-        found |= {name.replace("/layers/", f"/layers_{i}/"): leaf for i, leaf in enumerate(leaves)}
+        elif name in there:
+            found |= rows(name, leaves[0])
+        else:
+            found |= {
+                name.replace("/layers/", f"/layers_{i}/"): leaf for i, leaf in enumerate(leaves)
+            }
     return found
+
+
+def rows(name: str, leaf: Leaf) -> dict[str, Leaf]:
+    """A stacked leaf -> its layers by name. The stack is read once while its rows are, in order."""
+    held: dict[str, np.ndarray] = {}
+
+    def row(i: int, index: tuple[slice, ...]) -> np.ndarray:
+        if not held:
+            held["stack"] = leaf.whole()
+        values = held["stack"][i][index]
+        if i == leaf.shape[0] - 1:
+            held.clear()
+        return values
+
+    return {
+        name.replace("/layers/", f"/layers_{i}/"): Leaf(leaf.shape[1:], functools.partial(row, i))
+        for i in range(leaf.shape[0])
+    }
 
 
 def leaves_of(theta: Any) -> dict[str, Leaf]:
@@ -284,21 +348,21 @@ def write(
 ) -> str:
     """θ as a backbone folder of ours, read leaf by leaf -> its fingerprint.
 
-    An existing folder is replaced once the new one is whole. UserError where `path` is there and is
-    something else.
+    An existing backbone is replaced once the new one is whole. UserError where `path` is there and
+    holds anything else.
     """
     samples: dict[str, tuple[tuple[int, ...], np.ndarray]] = {}
-    single = layers(path, leaves, config)
+    single = layers(name, leaves, config)
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
         with _progress("write", single) as progress:
-            for leaf_name, leaf in sorted(single.items()):
+            for leaf_name, leaf in single.items():
                 values = leaf.whole().astype(DTYPES[dtype])
                 samples[leaf_name] = (leaf.shape, values[_picks(leaf.shape)])
                 yield leaf_name, values
                 progress.update()
 
-    with replaced(path, "backbone.json") as folder:
+    with replaced(path, OWN_FILES) as folder:
         tensor_files.write(folder, "params", tensors(), FILE_BYTES)
         mark = _digest(samples)
         (folder / "sentencepiece.model").write_bytes(vocabulary.content)
@@ -313,21 +377,34 @@ def write(
 
 
 @contextlib.contextmanager
-def replaced(path: str, mark: str | None = None) -> Iterator[pathlib.Path]:
+def replaced(path: str, known: Sequence[str] = ()) -> Iterator[pathlib.Path]:
     """A new folder to write into, which takes the place of `path` once all is well.
 
-    UserError where `path` is there and has no file `mark`: it is something else.
+    UserError where `path` is there and is not a folder of nothing but files with `known` names
+    (patterns), or is no local path.
     """
-    target = pathlib.Path(path)
-    if target.exists() and not (mark and (target / mark).is_file()):
-        reason = f" and has no {mark}" if mark else ""
-        raise UserError(f"{path} is there already{reason}: choose another place")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    if "://" in path:
+        raise UserError(f"{path}: choose a local folder to write into")
+    target = pathlib.Path(path).resolve()
+    if target.exists():
+        inside = list(target.iterdir()) if target.is_dir() else []
+        strange = [f for f in inside if not any(fnmatch.fnmatch(f.name, k) for k in known)]
+        if not inside or strange:
+            holds = f" and holds {strange[0].name}" if strange else ""
+            raise UserError(f"{path} is there already{holds}: choose another place")
+    new, old = (target.with_name(f".{target.name}.{kind}") for kind in ("new", "old"))
+    for left in (new, old):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
+        new.mkdir(parents=True)
+        yield new
         if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
+            target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)

@@ -13,12 +13,12 @@ import pathlib
 import sys
 from typing import Any
 
-import jax
 from flax import traverse_util
 
-from prompt_tuning_jax import artifacts, backbones, sharding, t5
+from prompt_tuning_jax import artifacts, backbones, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import huggingface
+from prompt_tuning_jax.interop.leaf import Leaf
 
 FORMATS = ("backbone", "huggingface")
 
@@ -50,39 +50,41 @@ def convert(
     path = initial_checkpoint_path or own.get("path")
     if vocabulary_file is None and own.get("vocabulary_file"):
         vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
-    if artifact is not None:
-        words = backbones.vocabulary(path, vocabulary_file, extra_ids)
-        config = t5.T5Config(**own["config"])
-        leaves = backbones.leaves_of(_tuned(read, path, config))
-    elif path is not None:
-        words = backbones.vocabulary(path, vocabulary_file, extra_ids)
-        config, leaves = backbones.config_of(path), backbones.find(path).leaves
-    else:
+    if artifact is None and path is None:
         raise UserError("give a backbone (--backbone) or an artifact of model tuning (--artifact)")
+    words = backbones.vocabulary(path, vocabulary_file, extra_ids)
+    if artifact is not None:
+        config = t5.T5Config(**own["config"])
+        leaves = _tuned(read, path, config)
+    else:
+        config = backbones.config_of(str(path))
+        leaves = backbones.layers(str(path), backbones.find(str(path)).leaves, config)
+    backbones.check_vocabulary(words, config)
     if format == "huggingface":
-        single = backbones.layers(output, leaves, config)
-        cast = {name: leaf.cast(backbones.DTYPES[dtype]) for name, leaf in single.items()}
+        cast = {name: leaf.cast(backbones.DTYPES[dtype]) for name, leaf in leaves.items()}
         with backbones.replaced(output) as folder:
             huggingface.write(folder, config, cast, words)
-        print(f"{output}: written", file=sys.stderr)
+        mark = "written"
     else:
-        name = pathlib.Path(output).name
+        name = pathlib.Path(output).resolve().name
         mark = backbones.write(output, name, config, leaves, words, dtype)
-        print(f"{output}: {mark}", file=sys.stderr)
+    print(f"{output}: {mark}", file=sys.stderr)
 
 
-def _tuned(read: artifacts.Artifact, path: str | None, config: t5.T5Config) -> Any:
-    """θ as the artifact leaves it, on the host."""
+def _tuned(read: artifacts.Artifact, path: str | None, config: t5.T5Config) -> dict[str, Leaf]:
+    """θ as the artifact leaves it, layers one by one."""
     others = [name for name in artifacts.flatten(read.tuned) if not name.startswith("theta/")]
     if others:
         raise UserError(f"{read.path}: {others[0]} is no part of θ, so no θ alone is this model")
     shapes = t5.abstract_params(config)
-    flat = artifacts.fit(read, read.method.abstract(config, shapes))["theta"]
-    if set(flat) != set(traverse_util.flatten_dict(shapes, sep="/")):
+    taken = artifacts.fit(read, read.method.abstract(config, shapes))["theta"]
+    leaves: dict[str, Leaf] = {}
+    if set(taken) != set(traverse_util.flatten_dict(shapes, sep="/")):
         if path is None:
             raise UserError(f"{read.path}: it holds a part of θ, and its backbone is not known")
-        mesh = sharding.make_mesh(data=1)
-        backbone = backbones.read(path, config, sharding.theta_shardings(mesh, config))
-        artifacts.check_backbone(read, backbone.fingerprint, config)
-        flat = traverse_util.flatten_dict(jax.device_get(backbone.theta), sep="/") | flat
-    return traverse_util.unflatten_dict(flat, sep="/")
+        leaves = backbones.layers(path, backbones.find(path).leaves, config)
+        artifacts.check_backbone(read, backbones.fingerprint_of(leaves), config)
+    for name, array in taken.items():
+        leaf = Leaf.of(array)
+        leaves |= backbones.rows(name, leaf) if "/layers/" in name else {name: leaf}
+    return leaves

@@ -3,3 +3,9 @@
 
 class UserError(ValueError):
     """Bad input. The commands print its text as one line `error: …` and exit with status 2."""
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says, as one short line; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return f"{lines[0]:.200}" if lines else type(error).__name__

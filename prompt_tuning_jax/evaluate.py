@@ -195,8 +195,9 @@ def evaluate(
             raise UserError(f"{folder} is a file: predictions go into a folder")
     mixture = [task for task, _ in tasks.mixture(mixture_or_task_name, mixture_or_task_module)]
     if leaderboard_folder is not None:
-        for task in mixture:
-            leaderboard.file_name(task)  # there is one
+        leaderboard.check(mixture)
+        if split != "test":
+            raise UserError(f"the leaderboard scores no {split} split: give --split=test")
         if eval_examples is not None:
             raise UserError("the leaderboard wants every example: leave EVAL_EXAMPLES out")
     predictor = load(
@@ -244,7 +245,9 @@ def evaluate(
         }
         print(json.dumps(result), flush=True)
     for name in unlabelled:
-        logging.warning("task %s: split %s has no labels, so it was only predicted", name, split)
+        logging.getLogger(__name__).warning(
+            "task %s: split %s has no labels, so it was only predicted", name, split
+        )
     if len(mixture) > 1:
         named = isinstance(mixture_or_task_name, str)
         result = {

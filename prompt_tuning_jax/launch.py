@@ -51,7 +51,7 @@ COMMANDS = {
         command_line.INFER_FLAGS,
     ),
     "convert": Command(
-        "Writes a backbone of any format, or an artifact of model tuning, as a backbone folder.",
+        "Writes a backbone of any format, or a tuned model, as a folder of ours or Hugging Face's.",
         "runs/convert.gin",
         command_line.CONVERT_FLAGS,
     ),

@@ -127,6 +127,7 @@ def load(
     config = dataclasses.replace(sizes, dtype=dtype, dropout_rate=0.0)
     devices = sharding.mesh_of(mesh)
     words = backbones.vocabulary(path, vocabulary_file, extra_ids)
+    backbones.check_vocabulary(words, config)
     try:
         places = sharding.theta_shardings(devices, config)
         found = backbones.read(path, config, places, frozen_dtype)

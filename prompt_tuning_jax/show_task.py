@@ -43,6 +43,8 @@ def show_task(
     backbone's, else $PROMPT_TUNING_VOCABULARY, else the built-in backbone's. A split that cannot be
     read says why; UserError where none can.
     """
+    if examples < 0:
+        raise UserError(f"EXAMPLES = {examples}: 0 or more")
     vocabulary, whose = _vocabulary(vocabulary_file, extra_ids, initial_checkpoint_path)
     mixture = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
     read: list[dict[str, data.TokenSet]] = []
@@ -64,6 +66,7 @@ def show_task(
         print()
         print(task.name if len(mixture) == 1 else f"{task.name}, rate {rate}")
         lines = [*_facts(task, splits.values()), "", *_table(splits.values())]
+        lines += [f"  {name:12} from {task.source.origin(name, data_dir)}" for name in splits]
         for name, reason in errors.items():
             lines += _wrapped(str(reason), " " * 15, start=f"  {name:12} ")
         first = next(iter(splits.values()), None)

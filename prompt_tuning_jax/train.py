@@ -126,10 +126,7 @@ def train(
 
     # ---- data ------------------------------------------------------------------------------
     vocabulary = backbones.vocabulary(initial_checkpoint_path, vocabulary_file, extra_ids)
-    if vocabulary.vocab_size > config.vocab_size:
-        raise UserError(
-            f"the vocabulary has {vocabulary.vocab_size} ids, the model {config.vocab_size}"
-        )
+    backbones.check_vocabulary(vocabulary, config)
     tokenise = functools.partial(
         data.tokenise, vocabulary=vocabulary, lengths=task_feature_lengths, data_dir=data_dir
     )

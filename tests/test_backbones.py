@@ -133,8 +133,9 @@ def test_other_values_are_noticed(path):
     scale = THETA["encoder"]["encoder_norm"]["scale"].copy()
     change(path, encoder__encoder_norm__scale=scale * 1.1)
     assert "not those" in refused(path)
-    change(path, encoder__encoder_norm__scale=scale * np.nan)
-    assert "not those" in refused(path)
+    for spoilt in (np.nan, np.inf):
+        change(path, encoder__encoder_norm__scale=scale * np.float32(spoilt))
+        assert "encoder/encoder_norm/scale has NaN or infinite values" in refused(path)
     change(path, encoder__encoder_norm__scale=scale)
     assert small.same(read(path).theta, THETA)
 
@@ -209,3 +210,54 @@ def test_nothing_is_left_of_a_write_that_fails(written, tmp_path):
         backbones.write(str(tmp_path / "kept"), "new", CONFIG, leaves, words)
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
     assert small.same(read(tmp_path / "kept").theta, THETA)
+
+
+def write_over(path, written, seed=1):
+    words = backbones.vocabulary(str(written))
+    backbones.write(str(path), "new", CONFIG, backbones.leaves_of(small.theta(seed=seed)), words)
+
+
+def test_an_interrupt_while_the_old_one_is_removed_leaves_the_new_one(path, written, monkeypatch):
+    remove = shutil.rmtree
+
+    def interrupted(where, **options):
+        if where.name.endswith(".old") and where.exists():
+            raise KeyboardInterrupt
+        remove(where, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_over(path, written)
+    assert small.same(read(path).theta, small.theta(seed=1))
+    # what is left of the old one goes with the next
+    monkeypatch.undo()
+    write_over(path, written, seed=2)
+    assert small.same(read(path).theta, small.theta(seed=2))
+    assert [file.name for file in path.parent.iterdir()] == ["tiny"]
+
+
+def test_a_folder_that_holds_anything_else_is_left_alone(path, written):
+    (path / "notes").mkdir()
+    with pytest.raises(UserError, match="is there already and holds notes: choose another place"):
+        write_over(path, written)
+    assert small.same(read(path).theta, THETA)
+    for other in ("gs://bucket/folder", "builtin://demo"):
+        with pytest.raises(UserError, match="choose a local folder to write into"):
+            write_over(other, written)
+
+
+def test_links_and_dots_are_followed(path, written, monkeypatch):
+    (path.parent / "link").symlink_to(path)
+    write_over(path.parent / "link", written)
+    assert (path.parent / "link").is_symlink()
+    assert small.same(read(path).theta, small.theta(seed=1))
+    monkeypatch.chdir(path)
+    write_over(".", written, seed=2)
+    assert small.same(read(path).theta, small.theta(seed=2))
+
+
+def test_a_vocabulary_that_is_too_large(written):
+    words = backbones.vocabulary(str(written))
+    backbones.check_vocabulary(words, CONFIG)
+    with pytest.raises(UserError, match="ids with its sentinels, and the model has 96"):
+        backbones.check_vocabulary(Vocabulary(words.model_file, 100), CONFIG)

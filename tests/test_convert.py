@@ -12,6 +12,7 @@ import tiny_run
 from prompt_tuning_jax import backbones
 
 HUGGINGFACE = "--format=huggingface"
+LARGE = ("--vocabulary=words.model", "--gin.EXTRA_IDS=5000")
 EVALUATE = ("--gin_file=runs/evaluate.gin", "--gin_file=reviews.gin")
 
 
@@ -95,6 +96,7 @@ def test_a_prompt_trained_on_one_format_belongs_to_all(job):
         ((), "give a backbone (--backbone) or an artifact of model tuning (--artifact)"),
         (("--backbone=t5x/checkpoint_1100000",), "has no vocabulary beside it: give VOCAB"),
         (("--backbone=t5x",), "did you mean t5x/checkpoint_1100000?"),
+        (("--backbone=backbone", *LARGE), "ids with its sentinels, and the model has"),
         (("--backbone=backbone", "--format=torch"), "FORMAT = 'torch': choose from backbone, hug"),
         (("--backbone=backbone", "--dtype=int8"), "DTYPE = 'int8': choose from float32, bfloat16"),
         (("--backbone=backbone", HUGGINGFACE, "--output=t5x"), "t5x is there already"),

@@ -179,7 +179,11 @@ def test_another_architecture(tmp_path):
         ({"relative_attention_max_distance": 64}, "max_distance is 64, T5's is 128"),
         ({"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon is 1e-05, T5's is 1e-06"),
         ({"decoder_start_token_id": 2}, "decoder_start_token_id is 2, T5's is 0"),
-        ({"num_heads": None}, "no num_heads in it"),
+        ({"num_layers": "2"}, "num_layers is '2', not a positive number"),
+        ({"d_kv": 0}, "d_kv is 0, not a positive number"),
+        ({"feed_forward_proj": ["relu"]}, "feed_forward_proj is ['relu'], not relu"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false', not true or false"),
+        ({"num_heads": None}, "num_heads is None, not a positive number"),
     ],
 )
 def test_other_models_and_settings(changes, message, tmp_path):
@@ -194,6 +198,55 @@ def test_tensors_are_accounted_for(tmp_path):
     assert "1 extra parameters: encoder.bias" in message
     message = refused(lay_out(tmp_path / "turned", add={wo: np.ones((20, 16), np.float32)}))
     assert "encoder/layers_1/mlp/wo/kernel (16, 20), wanted (20, 16)" in message
+
+
+def test_no_embedding_at_all(tmp_path):
+    none = {"shared.weight": None, HEAD: None}
+    message = refused(lay_out(tmp_path / "model", add=none))
+    wanted = "2 missing parameters: decoder/logits_dense/kernel, token_embedder/embedding"
+    assert wanted in message
+
+
+def test_an_embedding_under_its_copy_s_name(tmp_path):
+    embedding = small.theta()["token_embedder"]["embedding"]
+    add = {"shared.weight": None, "encoder.embed_tokens.weight": embedding}
+    assert small.same(read(lay_out(tmp_path / "model", add=add)).theta, small.theta())
+
+
+def test_copies_are_compared_whole(tmp_path):
+    """One value of one row makes another embedding, and another head."""
+    config = dataclasses.replace(T5_1_0, vocab_size=500)
+    other = small.theta(config)["token_embedder"]["embedding"].copy()
+    other[301, 5] += 1
+    add = {"decoder.embed_tokens.weight": other}
+    assert "is not shared.weight" in refused(lay_out(tmp_path / "copy", config, add=add))
+    kernel = head(lay_out(tmp_path / "head", config, add={HEAD: other}))
+    np.testing.assert_array_equal(kernel, other.T * np.float32(16**-0.5))
+
+
+def test_a_tensor_in_two_files_is_the_index_s(tmp_path):
+    folder = lay_out(tmp_path / "model", files=2)
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    name, values = next(iter(load_file(first).items()))
+    save_file(load_file(second) | {name: values + 1}, second)
+    assert small.same(read(folder).theta, small.theta())
+
+
+def test_numbers_that_are_no_weights(tmp_path):
+    name = "encoder.final_layer_norm.weight"
+    message = refused(lay_out(tmp_path / "int8", add={name: np.ones(16, np.int8)}))
+    assert f"{name} is I8, not F64, F32, F16, BF16" in message
+    folder = lay_out(tmp_path / "float8")
+    header, content = {"__metadata__": {"format": "pt"}}, b""
+    for key, value in load_file(folder / "model.safetensors").items():
+        kind, data = ("F8_E4M3", b"8" * 16) if key == name else ("F32", value.tobytes())
+        span = [len(content), len(content) + len(data)]
+        header[key] = {"dtype": kind, "shape": list(value.shape), "data_offsets": span}
+        content += data
+    text = json.dumps(header).encode()
+    whole = len(text).to_bytes(8, "little") + text + content
+    (folder / "model.safetensors").write_bytes(whole)
+    assert f"{name} is F8_E4M3" in refused(folder)
 
 
 def test_broken_files(tmp_path):

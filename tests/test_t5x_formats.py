@@ -145,6 +145,35 @@ def test_equal_tables_in_every_layer_are_the_stack_s_one(tmp_path):
     )
 
 
+def test_one_table_serves_layers_that_want_their_own(tmp_path):
+    theta = read(t5x_files.write(tmp_path / "t5x", FLAT), OWN_TABLES).theta
+    for stack, count in (("encoder", 2), ("decoder", 3)):
+        table = THETA[stack]["relpos_bias"]["rel_embedding"]
+        got = theta[stack]["layers"]["relpos_bias"]["rel_embedding"]
+        np.testing.assert_array_equal(got, np.stack([table] * count))
+
+
+def test_a_lost_table_is_missed_even_where_the_others_are_equal(tmp_path):
+    """It is no sign that the stacks have one table each."""
+    copied = {n: a for n, a in FLAT.items() if "relpos" not in n}
+    for name in ("encoder/layers_0", "encoder/layers_1", "decoder/layers_0", "decoder/layers_2"):
+        table = FLAT[f"{name.split('/')[0]}/relpos_bias/rel_embedding"]
+        copied[f"{name}/relpos_bias/rel_embedding"] = table
+    folder = t5x_files.write(tmp_path / "t5x", copied)
+    missing = "1 missing parameters: decoder/layers_1/relpos_bias/rel_embedding"
+    assert missing in refused(folder, OWN_TABLES)
+    assert "2 missing parameters: decoder/relpos_bias" in refused(folder)
+
+
+def test_tables_equal_in_one_stack_alone(tmp_path):
+    theta = small.theta(OWN_TABLES)
+    tables = theta["encoder"]["layers"]["relpos_bias"]
+    tables["rel_embedding"] = np.stack([tables["rel_embedding"][0]] * 2)
+    folder = t5x_files.write(tmp_path / "t5x", t5x_files.unstacked(theta))
+    assert backbones.config_of(str(folder)).relpos_per_layer
+    assert small.same(read(folder, OWN_TABLES).theta, theta)
+
+
 def test_tables_that_differ_do_not_fit_one(tmp_path):
     folder = t5x_files.write(tmp_path / "own", t5x_files.scanned(small.theta(OWN_TABLES)))
     message = refused(folder)
@@ -185,7 +214,7 @@ def test_google_s_cloud_storage(tmp_path):
         )
     lines = done.stdout.splitlines()
     assert lines[:2] == ["True", "True"]
-    assert lines[2].startswith("gs://bucket/t5x/checkpoint_3: no backbone in it")
+    assert lines[2].startswith("gs://bucket/t5x/checkpoint_3: no T5X checkpoint there")
     assert "t5x/checkpoint_2/target.encoder.layers_1.mlp.wo.kernel/0.0" in asked
 
 
@@ -258,6 +287,53 @@ def test_an_orbax_checkpoint_of_something_else(tmp_path):
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(tmp_path / "state", args=ocp.args.PyTreeSave({"params": np.ones(3)}))
     assert "no parameters under 'target'" in refused(tmp_path)
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+    """Version 2 of T5X's format kept bfloat16 as the same bits in uint16."""
+    flat = FLAT | {"encoder/encoder_norm/scale": np.ones(16, np.uint16)}
+    message = refused(t5x_files.write(tmp_path / "t5x", flat))
+    assert "encoder/encoder_norm/scale is uint16, not floating-point numbers" in message
+
+
+def test_a_damaged_index_is_told_in_a_line(tmp_path):
+    file = t5x_files.write(tmp_path / "t5x", FLAT, inline=("",)) / "checkpoint"
+    content, told = file.read_bytes(), 0
+    for place in range(0, 200, 7):
+        file.write_bytes(content[:place] + b"\xff\xc1\x00" + content[place + 3 :])
+        try:
+            read(file.parent)
+        except UserError as error:
+            told += 1
+            assert len(str(error)) < 4000 and "\n" not in str(error)
+    assert told > 10
+
+
+def test_the_index_file_itself(tmp_path):
+    t5x_files.write(tmp_path / "checkpoint_7", FLAT)
+    assert "give the folder, not the file in it" in refused(tmp_path / "checkpoint_7/checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("token_embedder/embedding", (96,)),
+        ("encoder/layers_0/attention/query/kernel", (16,)),
+        ("encoder/relpos_bias/rel_embedding", (0, 32)),
+        ("encoder/layers_0/mlp/wo/kernel", ()),
+    ],
+)
+def test_sizes_of_odd_shapes(name, shape):
+    leaves = backbones.leaves_of(traverse_util.unflatten_dict(FLAT, sep="/"))
+    leaves[name] = leaves[name]._replace(shape=shape)
+    with pytest.raises(UserError, match=f"{name} .* is no matrix, so this is no T5"):
+        t5x_names.sizes("somewhere", leaves)
+
+
+def test_one_name_twice():
+    both = {"encoder": {"encoder": {"a": np.ones((3, 2))}, "layers": {"a": np.ones((2, 3))}}}
+    with pytest.raises(UserError, match="encoder/layers/a is there twice, scanned and stacked"):
+        t5x_names.canonical("somewhere", backbones.leaves_of(both))
 
 
 def test_shapes_that_are_no_t5_s():

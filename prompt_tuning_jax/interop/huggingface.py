@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, reason
 from prompt_tuning_jax.interop import tensor_files
 from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
 from prompt_tuning_jax.t5 import BLOCKS, T5Config
 from prompt_tuning_jax.vocabulary import Vocabulary
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"t5-\w+|[\w.-]+/[\w.-]+")  # T5 1.0's names have no owner
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 EMBEDDING, HEAD = "token_embedder/embedding", "decoder/logits_dense/kernel"
+HEAD_THERE = "lm_head.weight"
 # T5X's name of a block -> transformers' names of it and of its kernels
 ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 MODULES = {
@@ -50,7 +51,7 @@ def names(config: T5Config) -> Iterator[tuple[str, str]]:
     """(transformers' name, T5X's name) of every parameter of θ, layers one by one."""
     yield "shared.weight", EMBEDDING
     if not config.logits_via_embedding:
-        yield "lm_head.weight", HEAD
+        yield HEAD_THERE, HEAD
     gates = len(config.mlp_activations)
     absent = {"wi_0", "wi_1"} if gates == 1 else {"wi"}
     for stack, layers in (
@@ -75,8 +76,10 @@ def local(path: str) -> pathlib.Path | None:
     """The folder of a local path or of a name on the hub, which is downloaded once; None for what
     is neither. UserError where the hub is needed and cannot be had."""
     folder = pathlib.Path(path)
-    if folder.exists() or not HUB_NAME.fullmatch(path):
+    if folder.exists():
         return folder if (folder / "config.json").is_file() else None
+    if not HUB_NAME.fullmatch(path):
+        return None
     try:
         import huggingface_hub
     except ImportError:
@@ -91,8 +94,10 @@ def local(path: str) -> pathlib.Path | None:
         if not any(found.glob("model*.safetensors")):
             found = pathlib.Path(fetch(allow_patterns=[*small, "pytorch_model*.bin"]))
     except Exception as error:  # the hub's, the network's and the cache's errors have no base
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: no such folder, nor a model of the hub ({reason})") from None
+        text = f"{path}: no such folder, nor a model of the hub ({reason(error)})"
+        raise UserError(text) from None
+    if not (found / "config.json").is_file():
+        raise UserError(f"{path}: the hub's model has no config.json")
     return found
 
 
@@ -109,22 +114,26 @@ def open_checkpoint(path: str) -> Checkpoint | None:
     try:
         facts = dict(json.loads(file.read_text()))
     except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: not a configuration ({error})") from None
+        raise UserError(f"{file}: not a configuration ({reason(error)})") from None
     tensors = _tensors(folder)
-    shared = tensors.get("shared.weight")
     tensors.pop(UNUSED, None)
     for name in COPIES:
-        if name in tensors and not _same(tensors.pop(name), shared):
+        copy = tensors.pop(name, None)
+        if copy is not None and not _same(copy, tensors.setdefault("shared.weight", copy)):
             raise UserError(f"{path}: {name} is not shared.weight: T5 has one embedding")
-    scaled = _scaled(facts)
-    if scaled and _same(tensors.get("lm_head.weight"), shared):
-        del tensors["lm_head.weight"]
-    config = _config(file, facts, tied=scaled and "lm_head.weight" not in tensors)
-    if not config.logits_via_embedding:
-        # a tied head that is not scaled is a head of its own with the embedding's values
-        tensors.setdefault("lm_head.weight", *([shared] if shared is not None else []))
-        if scaled:
-            tensors["lm_head.weight"] = tensors["lm_head.weight"].scaled(config.emb_dim**-0.5)
+    shared, head, scaled = (
+        tensors.get("shared.weight"),
+        tensors.get(HEAD_THERE),
+        _scaled(file, facts),
+    )
+    if scaled and _same(head, shared):
+        head = None
+    config = _config(file, facts, tied=scaled and head is None)
+    # a tied head that is not scaled is a head of its own with the embedding's values
+    head = head or (None if scaled else shared)
+    tensors = {name: leaf for name, leaf in tensors.items() if name != HEAD_THERE}
+    if head is not None:
+        tensors[HEAD_THERE] = head.scaled(config.emb_dim**-0.5) if scaled else head
     ours = dict(names(config))
     leaves = {ours.get(name, name): _turned(ours.get(name), leaf) for name, leaf in tensors.items()}
     return Checkpoint(leaves, config, _vocabulary(folder))
@@ -135,7 +144,7 @@ def _turned(name: str | None, leaf: Leaf) -> Leaf:
     return leaf.permuted(1, 0) if turned else leaf
 
 
-def _scaled(facts: dict[str, Any]) -> bool:
+def _scaled(file: pathlib.Path, facts: dict[str, Any]) -> bool:
     """Whether the decoder's states are multiplied by 1/sqrt(D) before the logits.
 
     T5 1.0 does, T5 1.1 and mT5 do not. transformers 5 says so itself; before, the scale went with
@@ -143,7 +152,10 @@ def _scaled(facts: dict[str, Any]) -> bool:
     """
     if facts.get("model_type") == "mt5":
         return False
-    return bool(facts.get("scale_decoder_outputs", facts.get("tie_word_embeddings", True)))
+    scaled = facts.get("scale_decoder_outputs", facts.get("tie_word_embeddings", True))
+    if not isinstance(scaled, bool):
+        raise UserError(f"{file}: tie_word_embeddings is {scaled!r}, not true or false")
+    return scaled
 
 
 def _config(file: pathlib.Path, facts: dict[str, Any], tied: bool) -> T5Config:
@@ -152,7 +164,7 @@ def _config(file: pathlib.Path, facts: dict[str, Any], tied: bool) -> T5Config:
     if kind not in ("t5", "mt5", "umt5"):
         raise UserError(f"{file}: model_type is {kind!r}, not t5, mt5 or umt5")
     mlp = facts.get("feed_forward_proj", "relu" if kind == "t5" else "gated-gelu")
-    if mlp not in ACTIVATIONS:
+    if not isinstance(mlp, str) or mlp not in ACTIVATIONS:
         raise UserError(f"{file}: feed_forward_proj is {mlp!r}, not {', '.join(ACTIVATIONS)}")
     for name, wanted in (
         ("relative_attention_max_distance", 128),
@@ -163,23 +175,27 @@ def _config(file: pathlib.Path, facts: dict[str, Any], tied: bool) -> T5Config:
     ):
         if facts.get(name) not in (None, wanted):
             raise UserError(f"{file}: {name} is {facts[name]!r}, T5's is {wanted!r}")
-    try:
-        layers = facts["num_layers"]
-        return T5Config(
-            vocab_size=facts["vocab_size"],
-            emb_dim=facts["d_model"],
-            num_heads=facts["num_heads"],
-            head_dim=facts["d_kv"],
-            num_encoder_layers=layers,
-            num_decoder_layers=facts.get("num_decoder_layers") or layers,
-            mlp_dim=facts["d_ff"],
-            mlp_activations=ACTIVATIONS[mlp],
-            logits_via_embedding=tied,
-            relpos_buckets=facts.get("relative_attention_num_buckets", 32),
-            relpos_per_layer=kind == "umt5",
-        )
-    except KeyError as error:
-        raise UserError(f"{file}: no {error.args[0]} in it") from None
+
+    def size(name: str, default: int | None = None) -> int:
+        value = default if facts.get(name) is None else facts[name]
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{file}: {name} is {value!r}, not a positive number")
+        return value
+
+    layers = size("num_layers")
+    return T5Config(
+        vocab_size=size("vocab_size"),
+        emb_dim=size("d_model"),
+        num_heads=size("num_heads"),
+        head_dim=size("d_kv"),
+        num_encoder_layers=layers,
+        num_decoder_layers=size("num_decoder_layers", layers),
+        mlp_dim=size("d_ff"),
+        mlp_activations=ACTIVATIONS[mlp],
+        logits_via_embedding=tied,
+        relpos_buckets=size("relative_attention_num_buckets", 32),
+        relpos_per_layer=kind == "umt5",
+    )
 
 
 def _vocabulary(folder: pathlib.Path) -> tuple[str, int] | None:
@@ -189,17 +205,17 @@ def _vocabulary(folder: pathlib.Path) -> tuple[str, int] | None:
         return None
     with contextlib.suppress(OSError, ValueError, AttributeError):
         found = json.loads((folder / "tokenizer_config.json").read_text()).get("extra_ids")
-        extra_ids = extra_ids if found is None else int(found)
+        extra_ids = found if isinstance(found, int) else extra_ids
     return str(model), extra_ids
 
 
 def _same(one: Leaf | None, other: Leaf | None) -> bool:
-    """Whether two tables have the same shape and the same rows, as far as 64 of them tell."""
-    if one is None or other is None or one.shape != other.shape:
+    """Whether two tables have the same shape and the same values, compared in blocks of rows."""
+    if one is None or other is None or one.shape != other.shape or len(one.shape) != 2:
         return False
-    rows = np.linspace(0, one.shape[0] - 1, 64).astype(int)
-    pieces = ([leaf.read((slice(r, r + 1), slice(None))) for r in rows] for leaf in (one, other))
-    return all(np.array_equal(a, b) for a, b in zip(*pieces, strict=True))
+    starts = range(0, one.shape[0], 8192)
+    blocks = ((slice(r, min(r + 8192, one.shape[0])), slice(None)) for r in starts)
+    return one is other or all(np.array_equal(one.read(b), other.read(b)) for b in blocks)
 
 
 # ---- files of tensors ------------------------------------------------------------------------
@@ -212,13 +228,16 @@ def _tensors(folder: pathlib.Path) -> dict[str, Leaf]:
         if index.is_file():
             try:
                 placed = dict(json.loads(index.read_text())["weight_map"])
+                paths = {name: folder / name for name in sorted(set(placed.values()))}
             except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{index}: not an index of tensors ({error!r})") from None
-            files = {name: _read_file(folder / name) for name in sorted(set(placed.values()))}
+                raise UserError(f"{index}: not an index of tensors ({reason(error)})") from None
+            files = {name: _read_file(path) for name, path in paths.items()}
             for tensor, name in placed.items():
                 if tensor not in files[name]:
                     raise UserError(f"{folder / name}: no {tensor} in it, where the index has it")
-            return {tensor: leaf for leaves in files.values() for tensor, leaf in leaves.items()}
+            everything = {t: leaf for leaves in files.values() for t, leaf in leaves.items()}
+            # a tensor that two files have is the one that the index means
+            return everything | {tensor: files[name][tensor] for tensor, name in placed.items()}
     raise UserError(f"{folder}: config.json, but neither {' nor '.join(WEIGHTS)}")
 
 
@@ -235,16 +254,19 @@ def _torch_file(file: pathlib.Path) -> dict[str, Leaf]:
         # the first files of T5 are no zip archives, which alone can be mapped into memory
         mapped = zipfile.is_zipfile(file)
         tensors = torch.load(file, map_location="cpu", mmap=mapped, weights_only=True)
-        leaves = {name: (tuple(t.shape), t) for name, t in tensors.items()}
+        plain = {n: t.detach() for n, t in tensors.items() if t.layout == torch.strided}
     except Exception as error:  # torch's, zip's and pickle's errors share no base class
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{file}: no file of plain tensors ({reason})") from None
+        # torch's own text advises to run the pickle
+        raise UserError(f"{file}: no file of plain tensors ({type(error).__name__})") from None
+    odd = sorted(n for n in tensors if n not in plain or not plain[n].is_floating_point())
+    if odd:
+        raise UserError(f"{file}: {odd[0]} is no dense tensor of floating-point numbers")
 
     def piece(tensor, index):
         # numpy has no bfloat16, but float32 has all of its values
         return tensor[index].float().numpy()
 
-    return {n: Leaf(shape, functools.partial(piece, t)) for n, (shape, t) in leaves.items()}
+    return {n: Leaf(tuple(t.shape), functools.partial(piece, t)) for n, t in plain.items()}
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -262,9 +284,9 @@ def write(
             f"transformers' T5 has no relpos_per_layer = {config.relpos_per_layer} with "
             f"mlp_activations = {config.mlp_activations}"
         )
-    tensors = (
-        (theirs, _turned(ours, leaves[ours]).whole()) for theirs, ours in sorted(names(config))
-    )
+    theirs = {ours: name for name, ours in names(config)}
+    # in the order of the leaves: the rows of a stacked one follow one another
+    tensors = ((theirs[ours], _turned(ours, leaf).whole()) for ours, leaf in leaves.items())
     placed = tensor_files.write(folder, "model", tensors, limit=5 * 10**9)
     if len(set(placed.values())) > 1:
         text = json.dumps({"metadata": {}, "weight_map": placed}, indent=2)

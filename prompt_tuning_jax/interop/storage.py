@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import tensorstore
 
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, reason
 from prompt_tuning_jax.interop.leaf import Leaf
 
+# far away storage that does not answer is given up after about half a minute, not after many
+CONTEXT = tensorstore.Context(
+    {"gcs_request_retries": {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}}
+)
 ARRAYS = {".zarray": "zarr", "zarr.json": "zarr3"}  # an array's own file -> tensorstore's driver
 
 
@@ -41,9 +45,9 @@ def below(store: dict[str, Any], name: str) -> dict[str, Any]:
 def read(store: dict[str, Any], name: str) -> bytes | None:
     """A file's content, None where there is none. UserError where the storage does not answer."""
     try:
-        found = tensorstore.KvStore.open(store).result().read(name).result()
+        found = tensorstore.KvStore.open(store, context=CONTEXT).result().read(name).result()
     except ValueError as error:
-        raise UserError(f"{_shown(store)}{name}: cannot be read ({_reason(error)})") from None
+        raise UserError(f"{_shown(store)}{name}: cannot be read ({reason(error)})") from None
     return found.value if found.state == "value" else None
 
 
@@ -53,9 +57,9 @@ def arrays(store: dict[str, Any]) -> dict[str, str]:
     UserError where the folder cannot be listed.
     """
     try:
-        keys = tensorstore.KvStore.open(store).result().list().result()
+        keys = tensorstore.KvStore.open(store, context=CONTEXT).result().list().result()
     except ValueError as error:
-        raise UserError(f"{_shown(store)}: cannot be read ({_reason(error)})") from None
+        raise UserError(f"{_shown(store)}: cannot be read ({reason(error)})") from None
     pairs = (key.decode().rpartition("/") for key in keys)
     return {folder: ARRAYS[file] for folder, _, file in pairs if file in ARRAYS}
 
@@ -64,23 +68,23 @@ def array(store: dict[str, Any], driver: str = "zarr") -> Leaf:
     """A zarr array, not yet read. UserError where it is not there.
 
     A chunk whose file is lost is an error when it is read: zarr itself would give zeros, unless a
-    value to fill with is written beside the array.
+    value to fill with is written beside the array (zarr 3 always has one, and so never notices).
     """
     spec = {"driver": driver, "kvstore": store}
-    open_array = functools.partial(tensorstore.open, read=True, open=True)
+    open_array = functools.partial(tensorstore.open, read=True, open=True, context=CONTEXT)
     try:
         if driver == "zarr":
             values = open_array(spec | {"fill_missing_data_reads": False}).result()
         if driver != "zarr" or values.fill_value is not None:
             values = open_array(spec).result()
     except ValueError as error:
-        raise UserError(f"{_shown(store)}: cannot be read ({_reason(error)})") from None
+        raise UserError(f"{_shown(store)}: cannot be read ({reason(error)})") from None
 
     def piece(index):
         try:
             return np.asarray(values[index].read().result())
         except ValueError as error:
-            raise UserError(f"{_shown(store)}: cannot be read ({_reason(error)})") from None
+            raise UserError(f"{_shown(store)}: cannot be read ({reason(error)})") from None
 
     return Leaf(tuple(values.shape), piece)
 
@@ -91,7 +95,3 @@ def _shown(store: dict[str, Any]) -> str:
         return f"{_shown(base)}{store.get('path', '')}"
     bucket = f"gs://{store['bucket']}/" if "bucket" in store else ""
     return f"{bucket}{store['path']}"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0]

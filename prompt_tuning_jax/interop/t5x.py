@@ -20,7 +20,7 @@ import flax.serialization
 import numpy as np
 from flax import traverse_util
 
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, reason
 from prompt_tuning_jax.interop import storage, t5x_names
 from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
 
@@ -52,7 +52,9 @@ def _t5x(store: dict[str, Any], path: str, content: bytes) -> dict[str, Leaf]:
         flat = traverse_util.flatten_dict(target, is_leaf=lambda _, v: "driver" in v, sep="/")
         leaves = {name: _indexed(store, value) for name, value in flat.items()}
     except Exception as error:  # msgpack's errors share no base class
-        raise UserError(f"{path}/checkpoint: no index of a T5X checkpoint ({error!r})") from None
+        raise UserError(
+            f"{path}/checkpoint: no index of a T5X checkpoint ({reason(error)})"
+        ) from None
     return _opened(leaves)
 
 

@@ -25,36 +25,41 @@ TABLE = "relpos_bias/rel_embedding"
 def canonical(path: str, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
     """Leaves under our names, layer first; one table of distances where all layers have the same.
 
-    UserError where a scanned leaf has no axis for its layers.
+    UserError where a scanned leaf has no axis for its layers, or two leaves get one name.
     """
-    renamed = {}
+    renamed: dict[str, Leaf] = {}
     for name, leaf in leaves.items():
         stack, _, rest = name.partition("/")
         if stack in STACKS and rest.startswith(f"{stack}/"):
             if len(leaf.shape) < 2:
                 raise UserError(f"{path}: {name} {leaf.shape} is scanned, but has no layers' axis")
-            others = (0, *range(2, len(leaf.shape)))
-            leaf = leaf.permuted(1, *others)
+            leaf = leaf.permuted(1, 0, *range(2, len(leaf.shape)))
             name = f"{stack}/layers/{rest.removeprefix(f'{stack}/')}"
         parts, stacked = name.split("/"), "/layers/" in name
         if len(parts) > 1 and parts[-2] in HEADS and len(leaf.shape) == 3 + stacked:
             leaf = leaf.joined(HEADS[parts[-2]] + stacked)
+        if name in renamed:
+            raise UserError(f"{path}: {name} is there twice, scanned and stacked")
         renamed[name] = leaf
+    return _one_table(renamed)
+
+
+def _one_table(leaves: dict[str, Leaf]) -> dict[str, Leaf]:
+    """`leaves`, the tables of every layer replaced by one a stack, where in both all are equal."""
+    shared, replaced = {}, set()
     for stack in STACKS:
-        renamed = _one_table(stack, renamed)
-    return renamed
-
-
-def _one_table(stack: str, leaves: dict[str, Leaf]) -> dict[str, Leaf]:
-    """`leaves`, a table in every layer replaced by the stack's own where all are equal."""
-    names = [name for name in leaves if re.fullmatch(rf"{stack}/layers(_\d+)?/{TABLE}", name)]
-    tables = [leaves[name].whole() for name in names]
-    if names and names[0] == f"{stack}/layers/{TABLE}":
-        tables = list(tables[0])
-    if not tables or not all(np.array_equal(tables[0], table) for table in tables):
-        return leaves
-    others = {name: leaf for name, leaf in leaves.items() if name not in names}
-    return others | {f"{stack}/{TABLE}": Leaf.of(tables[0])}
+        layers = {m[0] for name in leaves if (m := re.match(rf"{stack}/layers(_\d+)?/", name))}
+        names = [f"{layer}{TABLE}" for layer in sorted(layers)]
+        if not names or not all(name in leaves for name in names):
+            return leaves
+        tables = [leaves[name].whole() for name in names]
+        if names == [f"{stack}/layers/{TABLE}"]:
+            tables = list(tables[0])
+        if not all(np.array_equal(tables[0], table) for table in tables):
+            return leaves
+        shared[f"{stack}/{TABLE}"] = Leaf.of(tables[0])
+        replaced |= set(names)
+    return {name: leaf for name, leaf in leaves.items() if name not in replaced} | shared
 
 
 def sizes(path: str, leaves: dict[str, Leaf]) -> T5Config:
@@ -73,11 +78,14 @@ def sizes(path: str, leaves: dict[str, Leaf]) -> T5Config:
 
     def shape(*names):
         for name in names:
-            if name in leaves:
-                return leaves[name].shape
             stacked = name.replace("/layers_0/", "/layers/")
-            if stacked in leaves:
-                return leaves[stacked].shape[1:]
+            found = leaves[name].shape if name in leaves else None
+            if found is None and stacked in leaves:
+                found = leaves[stacked].shape[1:]
+            if found is not None:
+                if len(found) != 2 or not all(found):
+                    raise UserError(f"{path}: {name} {found} is no matrix, so this is no T5")
+                return found
         raise UserError(f"{path}: no {names[0]} in it, so this is no T5")
 
     per_layer = "encoder/relpos_bias/rel_embedding" not in leaves

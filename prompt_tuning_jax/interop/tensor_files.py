@@ -10,8 +10,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, reason
 from prompt_tuning_jax.interop.leaf import Leaf
+
+DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 def read(file: pathlib.Path) -> dict[str, Leaf]:
@@ -20,14 +22,16 @@ def read(file: pathlib.Path) -> dict[str, Leaf]:
         tensors = safe_open(file, framework="np")
         pieces = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
+        raise UserError(f"{file}: cannot be read ({reason(error)})") from None
     return {
-        name: Leaf(tuple(piece.get_shape()), functools.partial(_piece, piece))
+        name: Leaf(tuple(piece.get_shape()), functools.partial(_piece, f"{file}: {name}", piece))
         for name, piece in pieces.items()
     }
 
 
-def _piece(tensor, index: tuple[slice, ...]) -> np.ndarray:
+def _piece(place: str, tensor, index: tuple[slice, ...]) -> np.ndarray:
+    if tensor.get_dtype() not in DTYPES:
+        raise UserError(f"{place} is {tensor.get_dtype()}, not {', '.join(DTYPES)}")
     # a scalar has no axis to cut
     return tensor[index] if index else tensor[...]
 
@@ -45,7 +49,11 @@ def write(
 
     def flush():
         # "format" is what transformers looks for
-        save_file(held, folder / f"{stem}.{len(files)}", {"format": "pt"})
+        file = folder / f"{stem}.{len(files)}"
+        try:
+            save_file(held, file, {"format": "pt"})
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file}: cannot be written ({reason(error)})") from None
         files.append(list(held))
         held.clear()
 

@@ -156,6 +156,24 @@ def test_pickles_are_not_run(tmp_path, capsys):
     assert "was run" not in capsys.readouterr().out
 
 
+def test_files_that_are_no_tensors(tmp_path):
+    model = build("t5_1_1", True)
+    model.config.save_pretrained(tmp_path)
+    file = tmp_path / "pytorch_model.bin"
+    torch.save(plain_state(model), file, _use_new_zipfile_serialization=False)
+    for content in (b"", file.read_bytes()[:200], b"version https://git-lfs"):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"pytorch_model\.bin: no file of plain tensors"):
+            read(tmp_path)
+    # parameters, which want gradients, are tensors like any other; sparse ones are not
+    state = dict(model.named_parameters())
+    torch.save(state, file)
+    check(tmp_path, model)
+    torch.save(state | {"shared.weight": state["shared.weight"].to_sparse()}, file)
+    with pytest.raises(UserError, match=r"shared\.weight is no dense tensor"):
+        read(tmp_path)
+
+
 # ---- the hub -------------------------------------------------------------------------------
 
 
