@@ -63,13 +63,19 @@ _MISMATCHED = {
     "test": TextFile("test_mismatched.tsv"),
 }
 # As TFDS, GLUE's own script and its site call them.
-_AX_FILES = ("AX.tsv", "diagnostic/diagnostic.tsv", "diagnostic.tsv", "diagnostic-full.tsv")
+_AX_FILES = (
+    "AX.tsv",
+    "diagnostic/diagnostic.tsv",
+    "diagnostic.tsv",
+    "diagnostic-full.tsv",
+    "glue_diagnostic-full.tsv",
+)
 
 
-def _official(folder: str, tfds: str, files: Files, **settings) -> Official:
-    """The task's folder, under its own name or TFDS's."""
+def _official(folder: str, tfds: str, files: Files, *others: str, **settings) -> Official:
+    """The task's folder, under its own name, TFDS's or others."""
     return Official(
-        folders=(folder, tfds, ""),
+        folders=(folder, tfds, *others),
         files=files,
         tfds=Tfds(f"glue/{tfds}:2.0.0", tuple(files), **settings),
     )
@@ -199,14 +205,15 @@ TASKS = with_twins(
         fields=("sentence1", "sentence2"),
         words=("not_entailment", "entailment"),
     ),
-    # The diagnostic set: without labels, or with them in the full file, as SuperGLUE's AX-b has
-    # the same pairs.
+    # The diagnostic set: without labels, or with them in the full file, which SuperGLUE puts beside
+    # AX-b's, the same pairs.
     classification(
         "glue_ax",
         _official(
             "AX",
             "ax",
             {"test": tuple(map(TextFile, _AX_FILES))},
+            "AX-b",
         ),
         prefix="mnli",
         fields=("hypothesis", "premise"),

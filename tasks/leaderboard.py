@@ -8,7 +8,7 @@ the benchmark's own toolkit writes (nyu-mll/jiant: jiant/evaluate.py of 1.x, and
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks.task import Example, LabelId, Task
@@ -33,6 +33,18 @@ _LABELS: dict[str, tuple] = {
     "super_glue_wic": ("false", "true"),
     "super_glue_wsc": ("False", "True"),
 }
+
+
+def check(tasks: Iterable[Task]) -> None:
+    """UserError where the leaderboard has no file for a task, or one for two of them."""
+    taken: dict[str, str] = {}
+    for task in tasks:
+        other = taken.setdefault(file_name(task), task.name)
+        if other != task.name:
+            raise UserError(
+                f"tasks {other} and {task.name} have one leaderboard file, {file_name(task)}: "
+                "evaluate one of them"
+            )
 
 
 def file_name(task: Task) -> str:

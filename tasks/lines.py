@@ -6,13 +6,15 @@ import dataclasses
 import gzip
 import json
 import pathlib
+import re
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from prompt_tuning_jax.errors import UserError
 
 FORMATS = ("jsonl", "tsv", "csv", "label_text")
+_WHOLE = re.compile("[0-9]{1,18}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +72,7 @@ class TextFile:
 
     def _jsonl(self, file: TextIO) -> Iterator[tuple[int, dict]]:
         for line, text in _lines(file):
-            try:
-                record = json.loads(text)
-            except ValueError as error:
-                raise UserError(f"{self.path}:{line}: no JSON ({error})") from error
+            record = parsed(text, f"{self.path}:{line}")
             if not isinstance(record, dict):
                 raise UserError(f"{self.path}:{line}: no JSON object with fields, but {text[:40]}")
             yield line, record
@@ -147,33 +146,63 @@ def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def text_of(record: dict, field: str, needed_by: str) -> str:
-    """A field's value as text.
+def parsed(text: str, place: str) -> Any:
+    """The value that a JSON text stands for.
 
     Raises:
-      UserError: the record has no such field, or it is null or a list or object.
+      UserError: it is no JSON, is nested too deeply, or has a number of thousands of digits.
     """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: no JSON ({error})") from error
+
+
+def text_of(record: dict, field: str, needed_by: str) -> str:
+    """A field's value, a text.
+
+    Raises:
+      UserError: the record has no such field, or it is no text or has half a character.
+    """
+    return checked_text(_value_of(record, field, needed_by), f"{record['_at']}: field '{field}'")
+
+
+def checked_text(value: Any, place: str) -> str:
+    """The value where it is a text.
+
+    Raises:
+      UserError: it is something else, or has half a character, which JSON can write: "\\ud800".
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{place} is no text but {json.dumps(value):.40}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = json.dumps(value[error.start])
+        raise UserError(f"{place} has half a character, {half}, as number {error.start}") from error
+    return value
+
+
+def number_of(record: dict, field: str, needed_by: str) -> int:
+    """A field's value, a whole number; AX-b's file writes its numbers as texts.
+
+    Raises:
+      UserError: the record has no such field, or it is no whole number.
+    """
+    value = _value_of(record, field, needed_by)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if type(value) is not int:  # true is an int too
+        place = f"{record['_at']}: field '{field}'"
+        raise UserError(f"{place} is no whole number but {json.dumps(value):.40}")
+    return value
+
+
+def _value_of(record: dict, field: str, needed_by: str) -> Any:
     value = record.get(field)
     if value is None:
         known = ", ".join(name for name in record if name != "_at")
         raise UserError(
             f"{record['_at']}: no field '{field}', which {needed_by} needs; it has {known}"
         )
-    if isinstance(value, list | dict):
-        raise UserError(f"{record['_at']}: field '{field}' is no text but {json.dumps(value):.40}")
-    return str(value)
-
-
-def number_of(record: dict, field: str, needed_by: str) -> int:
-    """A field's value as a whole number; AX-b's file writes its numbers as texts.
-
-    Raises:
-      UserError: as `text_of`, or it is no whole number.
-    """
-    text = text_of(record, field, needed_by)
-    try:
-        return int(text)
-    except ValueError as error:
-        raise UserError(
-            f"{record['_at']}: field '{field}' is no whole number but '{text:.40}'"
-        ) from error
+    return value

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.tasks.lines import reading
+from prompt_tuning_jax.tasks.lines import checked_text, parsed, reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,7 @@ class JsonFile:
           UserError: the file cannot be read, is no JSON object, or has no such list of objects.
         """
         with reading(self.path) as file:
-            try:
-                content = json.load(file)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{self.path}:{error.lineno}: no JSON ({error.msg})") from error
+            content = parsed(file.read(), self.path)
         if not isinstance(content, dict):
             raise UserError(f"{self.path}: no JSON object with a field '{self.field}'")
         yield from each({**content, "_at": self.path}, self.field)
@@ -84,15 +81,12 @@ def texts_of(record: dict, field: str) -> list[str]:
     """The texts of the list that a field holds.
 
     Raises:
-      UserError: there is no list, or something in it is no text.
+      UserError: there is no list, or something in it is no text or has half a character.
     """
-    texts = list_of(record, field)
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(
-                f"{record['_at']}, {field}[{number}]: no text but {json.dumps(text):.40}"
-            )
-    return texts
+    return [
+        checked_text(text, f"{record['_at']}, {field}[{number}]")
+        for number, text in enumerate(list_of(record, field))
+    ]
 
 
 def _fields(record: dict) -> str:

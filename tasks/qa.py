@@ -106,7 +106,7 @@ def _mrqa(name: str, file: str, in_domain: bool) -> Task:
     return _task(
         f"mrqa_{name}",
         Official(
-            folders=("mrqa", "MRQA", ""),
+            folders=("mrqa", "MRQA"),
             files={
                 split: tuple(
                     TextFile(f"{place}{file}.jsonl{ending}")
@@ -122,6 +122,7 @@ def _mrqa(name: str, file: str, in_domain: bool) -> Task:
                 _MRQA_FIELDS,
             ),
             flatten=mrqa_records,
+            sort_by="qid",
         ),
     )
 
@@ -141,22 +142,24 @@ _ALL = (
     _task(
         "squad",
         Official(
-            folders=("squad", "SQuAD", ""),
+            folders=("squad", "SQuAD"),
             files={
                 "train": (JsonFile("train-v1.1.json", "data"),),
                 "validation": (JsonFile("dev-v1.1.json", "data"),),
             },
             tfds=Tfds("squad/v1.1:3.0.0", ("train", "validation"), fields=_FIELDS),
             flatten=squad_records,
+            sort_by="id",
         ),
     ),
     _task(
         "xquad_en",
         Official(
-            folders=("xquad_en", "xquad", "XQuAD", ""),
+            folders=("xquad_en", "xquad", "XQuAD"),
             files={"validation": (JsonFile("xquad.en.json", "data"),)},
             tfds=Tfds("xquad/en:3.0.0", ("validation",), {"validation": "test"}, _FIELDS),
             flatten=squad_records,
+            sort_by="id",
         ),
     ),
     *(_mrqa(name, file, in_domain=False) for name, file in MRQA_OUT_OF_DOMAIN.items()),

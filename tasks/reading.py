@@ -7,6 +7,7 @@ each `…_examples` makes T5's text of such a record.
 import re
 from collections.abc import Hashable, Iterator
 
+from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks.classification import FieldsToText
 from prompt_tuning_jax.tasks.lines import number_of, text_of
 from prompt_tuning_jax.tasks.nested import each, inside, texts_of
@@ -57,12 +58,20 @@ def record_records(row: dict) -> Iterator[dict]:
 
     Entities are given as spans, their last character included; entities and answers are sorted
     and each is there once.
+
+    Raises:
+      UserError: a line lacks something, or an entity is no part of the passage.
     """
     passage = inside(row, "passage")
     text = text_of(passage, "text", "record")
     entities = set()
     for span in each(passage, "entities"):
         start, end = (number_of(span, name, "record") for name in ("start", "end"))
+        if not 0 <= start <= end < len(text):
+            raise UserError(
+                f"{span['_at']}: characters {start} to {end} are no part of the passage's "
+                f"{len(text)}"
+            )
         entities.add(text[start : end + 1])
     for query in each(row, "qas"):
         given = each(query, "answers") if "answers" in query else ()

@@ -69,6 +69,9 @@ class _Source:
         for number, record in enumerate(records):
             yield {**plain(record), "_at": f"{self.task.name}/{split}:{number}"}
 
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        return "seqio"
+
     def describe(self) -> dict:
         return {"seqio": self.task.name}
 

@@ -6,12 +6,19 @@ import itertools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Self
 
 from prompt_tuning_jax import cache
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.tasks.lines import TextFile
+from prompt_tuning_jax.tasks.lines import TextFile, text_of
+
+# Folders of benchmarks' tasks, in lower case: files in one of them are no other task's.
+TASK_FOLDERS = frozenset(
+    "ax ax-b ax-g boolq cb cola copa mnli mnli_mismatched mrpc mrqa multirc qnli qqp record "
+    "rte squad sst-2 sst2 sts-b stsb wic wnli wsc xquad xquad_en".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,9 @@ class Files:
 
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:
         return self.files[split].records()
+
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        return self.files[split].path
 
     def describe(self) -> dict:
         return {split: file.path for split, file in self.files.items()}
@@ -81,12 +91,19 @@ class Tfds:
             cache.write(copy, "".join(json.dumps(record) + "\n" for record in records).encode())
         return TextFile(str(copy), "jsonl").records()
 
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        folder = None if data_dir is None else self.folder(data_dir)
+        return f"TFDS's {folder or self.name}"
+
     def folder(self, data_dir: str) -> pathlib.Path | None:
-        """Where TFDS's data folder `data_dir` has the data set: its version, else another."""
+        """Where TFDS's data folder `data_dir` has the data set: its version, else the newest."""
         name, _, version = self.name.partition(":")
+
+        def preferred(folder: pathlib.Path) -> tuple:
+            return folder.name == version, [int(part) for part in re.findall("[0-9]+", folder.name)]
+
         infos = pathlib.Path(data_dir, name).glob("*/dataset_info.json")
-        folders = [info.parent for info in infos]
-        return max(folders, key=lambda folder: (folder.name == version, folder.name), default=None)
+        return max((info.parent for info in infos), key=preferred, default=None)
 
     def _state(self, folder: pathlib.Path | None) -> str:
         """What tells a data folder from another, or from itself before it was written anew."""
@@ -109,9 +126,11 @@ class Tfds:
                 for record in tfds.as_numpy(dataset)
             ]
         except Exception as error:  # whatever went wrong with network, disk or name
+            # TensorFlow says in braces and brackets which of its nodes it was
+            reason = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*?\]", "", str(error))
+            remedy = "prepare it again" if folder else "name the folder of the official files"
             raise UserError(
-                f"TFDS cannot read {self.name} ({error!s:.200}); name the folder of the official "
-                "files instead"
+                f"TFDS cannot read {folder or self.name} ({reason:.200}); {remedy}"
             ) from error
         return sorted(records, key=_place)
 
@@ -124,49 +143,71 @@ class Official:
     """A benchmark's official files below `data_dir`, or the same data by TFDS.
 
     `data_dir` is a folder with the files or TFDS's data folder; None is TFDS's own. The examples
-    are the same ones.
+    are the same ones. The task's own folder in `data_dir` goes before TFDS's, and that before files
+    in `data_dir` itself, which are read unless it has the name of another task's folder.
 
     Attributes:
-      folders: where in `data_dir` the task's files may be, "" being `data_dir` itself.
+      folders: the names that the task's folder in `data_dir` may have.
       files: for each split the files that may hold it, the first that exists being read.
       tfds: the TensorFlow dataset of the same records.
       flatten: makes of a file's record the records that TFDS has, None where they are the same.
+      sort_by: the field by which TFDS's records are sorted, where a file has another order.
     """
 
     folders: tuple[str, ...]
     files: Mapping[str, tuple[RecordFile, ...]]
     tfds: Tfds
     flatten: Callable[[dict], Iterable[dict]] | None = None
+    sort_by: str = ""
 
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(self.files)
 
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:
-        if data_dir is None:
-            return self.tfds.records(split)
-        file = self._find(split, pathlib.Path(data_dir))
+        file = self._find(split, data_dir)
         if file is None:
             return self.tfds.records(split, data_dir)
-        if self.flatten is None:
-            return file.records()
-        return itertools.chain.from_iterable(map(self.flatten, file.records()))
+        records: Iterable[dict] = file.records()
+        if self.flatten is not None:
+            records = itertools.chain.from_iterable(map(self.flatten, records))
+        if self.sort_by:
+            records = sorted(records, key=lambda record: text_of(record, self.sort_by, "its order"))
+        return _numbered_once(records)
 
-    def _find(self, split: str, data_dir: pathlib.Path) -> RecordFile | None:
-        """The file to read, None to have TFDS read `data_dir`."""
-        for folder in self.folders:
-            for file in self.files[split]:
-                path = data_dir / folder / file.path
-                if path.is_file():
-                    return file.at(str(path))
-        if self.tfds.folder(str(data_dir)):
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        file = self._find(split, data_dir)
+        return file.path if file else self.tfds.origin(split, data_dir)
+
+    def _find(self, split: str, data_dir: str | None) -> RecordFile | None:
+        """The file to read, None to have TFDS do so."""
+        if data_dir is None:
             return None
-        names = " or ".join(file.path for file in self.files[split])
-        places = ", ".join(str(data_dir / folder) for folder in self.folders)
-        raise UserError(
-            f"no file of split '{split}': looked for {names} in {places}, and for TFDS's "
-            f"{self.tfds.name}"
+        if not os.path.isdir(data_dir):
+            raise UserError(f"data_dir {data_dir}: there is no such folder on this machine")
+        own = [os.path.join(data_dir, folder) for folder in self.folders]
+        found = self._file(split, own)
+        if found or self.tfds.folder(data_dir):
+            return found
+        name = os.path.basename(os.path.abspath(data_dir)).lower()
+        if name not in TASK_FOLDERS or name in map(str.lower, self.folders):
+            own.append(data_dir)
+            found = self._file(split, [data_dir])
+        if found is None:
+            names = " or ".join(file.path for file in self.files[split])
+            raise UserError(
+                f"no file of split '{split}': looked for {names} in {', '.join(own)}, and for "
+                f"TFDS's {self.tfds.name}"
+            )
+        return found
+
+    def _file(self, split: str, folders: Iterable[str]) -> RecordFile | None:
+        paths = (
+            file.at(os.path.join(folder, file.path))
+            for folder in folders
+            for file in self.files[split]
         )
+        return next((file for file in paths if os.path.isfile(file.path)), None)
 
     def describe(self) -> dict:
         return {"official": self.tfds.name}
@@ -190,8 +231,25 @@ class Generated:
         for number, record in enumerate(self.make(split)):
             yield {**record, "_at": f"{self.name}/{split}:{number}"}
 
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        return self.name
+
     def describe(self) -> dict:
         return {"generated": self.name}
+
+
+def _numbered_once(records: Iterable[dict]) -> Iterator[dict]:
+    """The records; UserError where one has another's number."""
+    seen: set[str] = set()
+    for record in records:
+        idx = record.get("idx")
+        if isinstance(idx, dict):
+            # ReCoRD's queries are numbered through; its leaderboard file names no passage.
+            idx = idx.get("query", tuple(idx.values()))
+        if idx is not None and str(idx) in seen:
+            raise UserError(f"{record['_at']}: idx {record['idx']} is there already")
+        seen.add(str(idx))
+        yield record
 
 
 def _place(record: dict) -> tuple:

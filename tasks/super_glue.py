@@ -20,7 +20,7 @@ def _official(folder: str, tfds: str, **settings) -> Official:
     """The task's folder of JSONL files, under its own name or in lower case."""
     names = {"train": "train", "validation": "val", "test": "test"}
     return Official(
-        folders=(folder, folder.lower(), ""),
+        folders=(folder, folder.lower()),
         files={split: (TextFile(f"{name}.jsonl"),) for split, name in names.items()},
         tfds=Tfds(f"super_glue/{tfds}:1.0.2"),
         **settings,
@@ -30,7 +30,7 @@ def _official(folder: str, tfds: str, **settings) -> Official:
 def _diagnostic(folder: str, tfds: str) -> Official:
     """A diagnostic set: one file, the test split, whose labels the benchmark gives away."""
     return Official(
-        folders=(folder, folder.lower(), ""),
+        folders=(folder, folder.lower()),
         files={"test": (TextFile(f"{folder}.jsonl"),)},
         tfds=Tfds(f"super_glue/{tfds}:1.0.2", ("test",)),
     )

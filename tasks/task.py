@@ -23,6 +23,9 @@ class Source(Protocol):
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:
         """The split's raw records in order; "_at" says where each comes from, for errors."""
 
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        """Where the split's records are read: a file, a folder, or a name."""
+
     def describe(self) -> dict:
         """JSON-able facts that tell this source from another."""
 
@@ -73,20 +76,27 @@ class Task:
 
         Raises:
           UserError: no such split, an empty split, or a record that is wrong (file and line named);
-            only the test split may lack labels.
+            only the test split may lack labels, and then all of them.
         """
         if split not in self.source.splits:
             raise UserError(
                 f"task {self.name} has no split '{split}'; it has {', '.join(self.source.splits)}"
             )
         examples: list[Example] = []
+        lacked = False
         for record in self.source.records(split, data_dir):
             for example in self.format(record):
-                if split != "test" and self._lacks_answer(example):
+                lacks = self._lacks_answer(example)
+                if lacks and split != "test":
                     raise UserError(f"{record['_at']}: no label, which split '{split}' needs")
+                if examples and lacks != lacked:
+                    which = "no label" if lacks else "a label"
+                    raise UserError(f"{record['_at']}: {which}, unlike the examples before it")
+                lacked = lacks
                 examples.append({"idx": len(examples), **example})
         if not examples:
-            raise UserError(f"task {self.name}, split '{split}': no examples; the data is empty")
+            place = self.source.origin(split, data_dir)
+            raise UserError(f"task {self.name}, split '{split}': no examples in {place}")
         return examples
 
     def _lacks_answer(self, example: Example) -> bool:

@@ -105,6 +105,11 @@ def _checked(template: str) -> str:
 def _filled(template: str, record: dict) -> str:
     def part(braces: re.Match) -> str:
         field = braces[1]
-        return text_of(record, field, f"template '{template}'") if field else braces[0][0]
+        if not field:
+            return braces[0][0]
+        value = record.get(field)
+        if isinstance(value, bool | int | float):
+            return str(value)
+        return text_of(record, field, f"template '{template}'")
 
     return _BRACES.sub(part, template)

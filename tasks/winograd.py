@@ -37,6 +37,9 @@ class TrueReferents:
             if split != "train" or _label(record) != 0:
                 yield record
 
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        return self.source.origin(split, data_dir)
+
     def describe(self) -> dict:
         return self.source.describe()
 

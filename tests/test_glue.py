@@ -142,7 +142,7 @@ def test_similarities_become_words(score, word):
 
 @given(st.integers(0, 5000))
 def test_a_similarity_is_its_nearest_fifth(thousandths):
-    record = {"sentence1": "A.", "sentence2": "B.", "label": thousandths / 1000}
+    record = {"sentence1": "A.", "sentence2": "B.", "label": thousandths / 1000, "_at": "here"}
     (example,) = similarity.examples(record)
     assert abs(float(example["targets"]) - thousandths / 1000) <= 0.1 + 1e-6
     assert len(similarity.WORDS) == 26
@@ -198,6 +198,16 @@ def test_ax_without_labels_and_with(tmp_path):
     (example,) = task.examples("test", str(tmp_path / "full"))
     assert example == {"idx": 0, "inputs": "mnli hypothesis: B. premise: A.", "targets": "neutral"}
     assert data.score(task, [example], ["neutral"])["accuracy"] == 100
+
+
+def test_ax_beside_super_glues(shared):
+    (glue, super_glue) = (
+        tasks.get(name).examples("test", str(shared / "data/superglue"))
+        for name in ("glue_ax", "super_glue_axb")
+    )
+    assert len(glue) == 1104
+    entailed = [[e["targets"] == "entailment" for e in examples] for examples in (glue, super_glue)]
+    assert entailed[0] == entailed[1]
 
 
 @pytest.mark.parametrize(

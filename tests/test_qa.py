@@ -43,6 +43,12 @@ def test_squad(tmp_path):
     assert "taskless_squad" not in tasks.names()
 
 
+def test_questions_in_the_order_of_their_names(tmp_path):
+    write(tmp_path / "squad/dev-v1.1.json", squad(*(QUESTION | {"id": name} for name in "bca")))
+    examples = tasks.get("squad").examples("validation", str(tmp_path))
+    assert [example["id"] for example in examples] == ["a", "b", "c"]
+
+
 def test_spaces_and_punctuation_are_those_of_re2():
     assert qa.padded("a\u00a0b\x0bc\td") == "a\u00a0b\x0bc d"
     assert qa.padded("«a»—$5.00_") == "«a»— $ 5 . 00 _ "
@@ -113,10 +119,13 @@ def test_sets_of_mrqa():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"data": [', r"dev-v1\.1\.json:1: no JSON \(Expecting value\)"),
+        ('{"data": [', r"dev-v1\.1\.json: no JSON \(Expecting value: line 1"),
         ("[]", r"dev-v1\.1\.json: no JSON object with a field 'data'"),
         ({"version": "1.1"}, r"dev-v1\.1\.json: no list 'data'; it has version"),
         ({}, r"dev-v1\.1\.json: no list 'data'; it has nothing"),
+        ('{"data": ' + "[" * 100_000, r"dev-v1\.1\.json: no JSON \(maximum recursion depth"),
+        ('{"data": ' + "7" * 5000 + "}", r"dev-v1\.1\.json: no JSON \(Exceeds the limit"),
+        ({"data": []}, r"task squad, split 'validation': no examples in .*/dev-v1\.1\.json$"),
         ({"data": ["a"]}, r'json, data\[0\]: no object but "a"'),
         ({"data": [{"title": "t"}]}, r"json, data\[0\]: no list 'paragraphs'; it has title"),
         (
@@ -129,6 +138,8 @@ def test_sets_of_mrqa():
         ),
         (squad(QUESTION, context=None), r"qas\[0\]: no field 'context'"),
         (squad(QUESTION | {"answers": []}), r"qas\[0\]: no answers"),
+        (squad(QUESTION | {"id": 7}), r"qas\[0\]: field 'id' is no text but 7"),
+        (squad(QUESTION | {"question": True}), r"field 'question' is no text but true"),
         (squad(QUESTION | {"answers": [{"start": 1}]}), r"answers\[0\]: no field 'text'"),
     ],
 )
@@ -141,7 +152,7 @@ def test_wrong_files_of_squad(tmp_path, content, message):
 def test_wrong_answers_of_mrqa(tmp_path):
     lines = [{"context": "a", "qas": [{"qid": "q", "question": "b", "answers": ["c", 5]}]}]
     write(tmp_path / "BioASQ.jsonl", json.dumps(lines[0]))
-    with pytest.raises(UserError, match=r"BioASQ\.jsonl:1, qas\[0\], answers\[1\]: no text but 5"):
+    with pytest.raises(UserError, match=r"jsonl:1, qas\[0\], answers\[1\] is no text but 5"):
         tasks.get("mrqa_bio_asq").examples("validation", str(tmp_path))
 
 

@@ -181,7 +181,15 @@ def test_record_without_answers(tmp_path):
         (PAIR, r":1: no label, which split 'train' needs"),
         (TEXT | {"label": 0}, r":1: no field 'hypothesis', which rte needs; it has question, pass"),
         (PAIR | {"premise": None, "label": 0}, r":1: no field 'premise'"),
-        (PAIR | {"label": 0, "idx": "b"}, r":1: field 'idx' is no whole number but 'b'"),
+        (PAIR | {"label": 0, "idx": "b"}, r':1: field .idx. is no whole number but "b"'),
+        (PAIR | {"label": 0, "idx": " 1_0"}, r':1: field .idx. is no whole number but " 1_0"'),
+        (PAIR | {"label": 0, "idx": True}, ":1: field 'idx' is no whole number but true"),
+        (PAIR | {"label": 0, "premise": 5}, ":1: field 'premise' is no text but 5"),
+        (PAIR | {"label": 0, "premise": float("nan")}, ":1: field 'premise' is no text but NaN"),
+        (
+            PAIR | {"label": 0, "premise": "a \ud800"},
+            r""":1: field 'premise' has half a character, "\\ud800\"""",
+        ),
     ],
 )
 def test_bad_records(tmp_path, record, message):
@@ -223,12 +231,34 @@ ANSWER = ("passage", "questions", 0, "answers", 1)
             without(RECORD, "passage", "entities", 0, "end"),
             r":1, passage, entities\[0\]: no field 'end', which record needs; it has start",
         ),
+        *(
+            (
+                "record",
+                RECORD | {"passage": {"text": "Ann met.", "entities": [{"start": a, "end": b}]}},
+                rf":1, passage, entities\[0\]: characters {a} to {b} are no part of the",
+            )
+            for a, b in ((-1, 2), (2, 1), (0, 8))
+        ),
     ],
 )
 def test_bad_nested_records(tmp_path, name, record, message):
     write(tmp_path / "train.jsonl", record)
     with pytest.raises(UserError, match=r"/train\.jsonl" + message):
         tasks.get(f"super_glue_{name}").examples("train", str(tmp_path))
+
+
+def test_numbers_are_there_once(tmp_path):
+    def refused(name, idx, *lines):
+        write(tmp_path / "train.jsonl", *lines)
+        with pytest.raises(UserError, match=rf"train\.jsonl:.*: idx {idx} is there already"):
+            tasks.get(f"super_glue_{name}").examples("train", str(tmp_path))
+
+    refused("rte", 7, *[PAIR | {"label": 0}] * 2)
+    multirc = MULTIRC | {"passage": without(MULTIRC, *ANSWER, "label")["passage"]}
+    multirc["passage"]["questions"][0]["answers"][1] |= {"idx": 30, "label": 0}
+    refused("multirc", "{'paragraph': 5, 'question': 8, 'answer': 30}", multirc)
+    # whatever the passage, as the leaderboard's file has the query's number alone
+    refused("record", "{'passage': 4, 'query': 9}", RECORD, RECORD | {"idx": 4})
 
 
 def test_gender_parity(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from prompt_tuning_jax import data, tasks
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.tasks.sources import Generated
+from prompt_tuning_jax.tasks.sources import TASK_FOLDERS, Generated, Official
 from prompt_tuning_jax.tasks.task import Task
 
 
@@ -141,7 +141,8 @@ def test_invalid_predictions_are_no_class():
 
 
 def test_score_and_selection(tmp_path):
-    lines = [PAIR | {"label": label} for label in ("entailment", "contradiction", "neutral")]
+    labels = ("entailment", "contradiction", "neutral")
+    lines = [PAIR | {"label": label, "idx": idx} for idx, label in enumerate(labels)]
     write(tmp_path / "CB/val.jsonl", *lines)
     task = tasks.get("super_glue_cb")
     examples = task.examples("validation", str(tmp_path))
@@ -159,6 +160,42 @@ def test_score_needs_labels(tmp_path):
     task = tasks.get("super_glue_cb")
     with pytest.raises(UserError, match="super_glue_cb: this split has no labels"):
         data.score(task, task.examples("test", str(tmp_path)), ["neutral"])
+
+
+@pytest.mark.parametrize("odd", [{"label": "neutral"}, {"label": -1}])
+def test_a_split_has_labels_or_none(tmp_path, odd):
+    others = {} if odd["label"] == "neutral" else {"label": "neutral"}
+    lines = [PAIR | others | {"idx": idx} for idx in range(2)]
+    write(tmp_path / "CB/test.jsonl", *lines, PAIR | odd | {"idx": 2})
+    which = "no" if others else "a"
+    with pytest.raises(UserError, match=rf"test\.jsonl:3: {which} label, unlike the examples bef"):
+        tasks.get("super_glue_cb").examples("test", str(tmp_path))
+
+
+def test_folders_of_other_tasks(tmp_path):
+    sources = [
+        getattr(task.source, "source", task.source) for task in map(tasks.get, tasks.names())
+    ]
+    official = [source for source in sources if isinstance(source, Official)]
+    folders = {folder.lower() for source in official for folder in source.folders}
+    assert folders == TASK_FOLDERS
+    # CB's file has RTE's fields, and in the test split no label to tell them apart
+    for folder in ("CB", "rte", "RTE", "own"):
+        write(tmp_path / folder / "test.jsonl", PAIR)
+    task = tasks.get("super_glue_rte")
+    for folder in ("rte", "RTE", "own"):
+        assert task.examples("test", str(tmp_path / folder))
+        assert task.source.origin("test", str(tmp_path / folder)).endswith(f"{folder}/test.jsonl")
+    with pytest.raises(
+        UserError, match="no file of split 'test': looked for test.jsonl in .*/CB/R"
+    ):
+        task.examples("test", str(tmp_path / "CB"))
+
+
+@pytest.mark.parametrize("data_dir", ["absent", "gs://bucket/data"])
+def test_data_dir_that_is_no_folder(data_dir):
+    with pytest.raises(UserError, match=f"data_dir {data_dir}: there is no such folder on this"):
+        tasks.get("super_glue_rte").examples("test", data_dir)
 
 
 def test_answers_may_lack_in_the_test_split_alone():

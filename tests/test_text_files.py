@@ -105,6 +105,7 @@ def test_places_count_lines_and_not_records(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"text": "a"}\n{"text": \n', r"a\.jsonl:2: no JSON \(Expecting value"),
+        ("a.jsonl", "[" * 100_000, r"a\.jsonl:1: no JSON \(maximum recursion depth exceeded"),
         ("a.jsonl", '["text"]\n', r'a\.jsonl:1: no JSON object with fields, but \["text"\]'),
         ("a.tsv", "a\tb\n1\t2\t3\n", r"a\.tsv:2: 3 columns, but 2 names for them: a, b"),
         ("a.csv", "a,a\n1,2\n", r"a\.csv: two columns of the same name in a, a"),
@@ -171,6 +172,11 @@ def test_words_alone_may_be_given(tmp_path):
     [
         ({"label": 1}, {}, r":1: no field 'text', which template '\{text\}' needs; it has label"),
         ({"text": None, "label": 1}, {}, r":1: no field 'text'"),
+        (
+            {"text": "\udfff", "label": 1},
+            {},
+            r":1: field 'text' has half a character, .*, as number 0",
+        ),
         ({"text": ["a"], "label": 1}, {}, r""":1: field 'text' is no text but \["a"\]"""),
         ({"text": "a"}, {}, r":1: no field 'label', which template '\{label\}' needs; it has text"),
         (
@@ -206,7 +212,7 @@ def test_split_that_is_not_there_or_empty(tmp_path):
     task = Text("t", train=write(tmp_path, "a.jsonl", "\n"))
     with pytest.raises(UserError, match="task t has no split 'validation'; it has train"):
         task.examples("validation")
-    with pytest.raises(UserError, match="task t, split 'train': no examples"):
+    with pytest.raises(UserError, match=r"task t, split 'train': no examples in .*/a\.jsonl"):
         task.examples("train")
 
 
