@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,7 +23,7 @@ from flax import struct
 from prompt_tuning_jax.attention import attention
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
-from prompt_tuning_jax.weights import weight
+from prompt_tuning_jax.weights import Kernel, Norm, weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,32 +96,6 @@ class _Context:
     memory: jax.Array | None = None  # [B,S,D] encoder states
     memory_visible: jax.Array | None = None  # [B,T,S] bool, the same for cross-attention
     step: Any = None  # decoding step, int32: where in the cache this token goes
-
-
-class Kernel(nn.Module):
-    """x [..., in] @ kernel [in, features] -> [..., features], in x's dtype; T5 has no biases."""
-
-    features: int
-    axes: tuple[str, str]
-    scale: float = 1.0
-    distribution: Literal["normal", "truncated_normal"] = "normal"
-
-    @nn.compact
-    def __call__(self, x):
-        init = nn.initializers.variance_scaling(self.scale, "fan_in", self.distribution)
-        kernel = weight(self, "kernel", init, (x.shape[-1], self.features), self.axes)
-        return jnp.dot(x, kernel.astype(x.dtype))
-
-
-class Norm(nn.Module):
-    """T5's layer norm: x / rms(x) * scale, computed in float32, no mean and no bias."""
-
-    @nn.compact
-    def __call__(self, x):
-        scale = weight(self, "scale", nn.initializers.ones, (x.shape[-1],), ("embed",))
-        wide = x.astype(jnp.float32)
-        wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
-        return wide.astype(x.dtype) * scale.astype(x.dtype)
 
 
 class Attention(nn.Module):

@@ -9,8 +9,8 @@ from sentencepiece import sentencepiece_model_pb2
 
 from prompt_tuning_jax.errors import UserError
 
-# protobuf makes the class as the module is imported, which mypy does not see.
-_Model = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
+# protobuf makes the class as the module is imported.
+_Model = sentencepiece_model_pb2.ModelProto
 
 
 class Vocabulary:
