@@ -81,18 +81,19 @@ def parse(argv: Sequence[str], flags: Mapping[str, str], positional: str = "") -
     """Reads `argv` (without the program's name).
 
     `flags` maps the command's plain flags to the macros that they set; one word on its own is the
-    value of the flag `positional`. Raises UserError for an unknown flag, a flag without its value
-    and a value that is neither gin's syntax nor a bare word.
+    value of the flag `positional`. Raises UserError for an unknown flag, a flag without its value,
+    a value that is neither gin's syntax nor a bare word, and both a word and the flag for it.
     """
     arguments = Arguments()
     rest = list(argv)
+    alone = ""
     while rest:
         word = rest.pop(0)
         if word in ("-h", "--help"):
             arguments.help = True
             continue
-        if positional and not word.startswith("-"):
-            word, positional = f"--{positional}={word}", ""
+        if positional and not alone and not word.startswith("-"):
+            alone, word = word, f"--{positional}={word}"
         if not word.startswith("--"):
             raise UserError(f"unexpected argument {word!r}: options look like --gin_file=PATH")
         name, equals, value = word[2:].partition("=")
@@ -118,6 +119,9 @@ def parse(argv: Sequence[str], flags: Mapping[str, str], positional: str = "") -
         else:
             quoted = repr(os.path.expanduser(value))
             arguments.overrides.append(Override(f"--{name}", f"{flags[name]} = {quoted}"))
+    given = [override.flag for override in arguments.overrides]
+    if alone and given.count(f"--{positional}") > 1:
+        raise UserError(f"{alone} and --{positional}=… are there: give one of them")
     return arguments
 
 

@@ -179,7 +179,7 @@ def checked_text(value: Any, place: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         half = json.dumps(value[error.start])
-        raise UserError(f"{place} has half a character, {half}, as number {error.start}") from error
+        raise UserError(f"{place} has half a character, {half}") from error
     return value
 
 

@@ -127,7 +127,7 @@ class Tfds:
             ]
         except Exception as error:  # whatever went wrong with network, disk or name
             # TensorFlow says in braces and brackets which of its nodes it was
-            reason = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*?\]", "", str(error))
+            reason = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error))
             remedy = "prepare it again" if folder else "name the folder of the official files"
             raise UserError(
                 f"TFDS cannot read {folder or self.name} ({reason:.200}); {remedy}"

@@ -16,6 +16,7 @@ from spoilt import (
     write,
 )
 
+RTE = ("--leaderboard=upload", "--task=super_glue_rte")
 CASES = [
     # ---- artifact ----
     Case(
@@ -228,8 +229,17 @@ CASES = [
             ),
             (
                 "a part of a split",
-                ("--leaderboard=upload", "--task=super_glue_rte", "--gin.EVAL_EXAMPLES=3"),
+                (*RTE, "--split=test", "--gin.EVAL_EXAMPLES=3"),
                 ("every example", "EVAL_EXAMPLES"),
+            ),
+            ("another split", RTE, ("no validation split", "give --split=test")),
+            (
+                "a task and its twin",
+                (
+                    RTE[0],
+                    "--gin.MIXTURE_OR_TASK_NAME={'super_glue_cb': 1, 'taskless_super_glue_cb': 1}",
+                ),
+                ("super_glue_cb and taskless_super_glue_cb have one leaderboard file, CB.jsonl",),
             ),
         )
     ),

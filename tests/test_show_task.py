@@ -110,7 +110,7 @@ def test_a_task_of_made_up_files(show, folder):
 
 
 def test_each_task_of_a_mixture_with_its_rate(show, folder):
-    write(folder / "CB" / "train.jsonl", *[PAIR] * 3)
+    write(folder / "CB" / "train.jsonl", *(PAIR | {"idx": idx} for idx in range(3)))
     (folder / "mixture.gin").write_text(MIXTURE)
     flags = ["--gin_file=mixture.gin", "--data_dir=.", "--vocabulary=tiny.model"]
     lines = show(*flags)
@@ -118,6 +118,7 @@ def test_each_task_of_a_mixture_with_its_rate(show, folder):
     assert lines.index("super_glue_rte, rate 2.5") < second
     assert row(lines[:second], "validation")[0][0] == 1
     assert row(lines[second:], "train")[0][0] == 3
+    assert "  train        from ./CB/train.jsonl" in lines[second:]
     assert "  metrics      mean_3class_f1, accuracy" in lines[second:]
     assert "  selection    mean_3class_f1 and accuracy" in lines[second:]
     # a line's end inside a text stays within its line
@@ -158,6 +159,9 @@ def test_a_split_without_labels_and_a_pretraining_task(show, folder):
         (["super_glue_rte", "--vocabulary=absent"], "vocabulary absent: No such file"),
         (["super_glue_rte", "--backbone=absent"], "absent: no such backbone folder"),
         (["super_glue_rte", "super_glue_cb"], "unexpected argument 'super_glue_cb'"),
+        (["super_glue_rte", "--gin.EXAMPLES=-1"], "EXAMPLES = -1: 0 or more"),
+        (["super_glue_rte", "--task=super_glue_cb"], "super_glue_rte and --task="),
+        (["--task=super_glue_cb", "super_glue_rte"], "super_glue_rte and --task="),
         ([], "a value is missing: give --task=…"),
         (
             ["super_glue_rte", "--data_dir=.", "--gin.TASK_FEATURE_LENGTHS={'inputs': 1}"],
@@ -175,6 +179,10 @@ def test_a_broken_split_says_where(show, folder):
     lines = show("super_glue_rte", "--data_dir=.")
     (broken,) = (line for line in lines if line.startswith("  train "))
     assert "RTE/train.jsonl:1: label 'maybe' is not one of entailment" in broken
+    write(folder / "RTE" / "test.jsonl", PAIR, {"premise": "a", "hypothesis": "b", "idx": 1})
+    lines = show("super_glue_rte", "--data_dir=.")
+    (broken,) = (line for line in lines if line.startswith("  test "))
+    assert "RTE/test.jsonl:2: no label, unlike the examples before it" in broken
 
 
 def test_help_names_the_task(show):

@@ -175,7 +175,7 @@ def test_words_alone_may_be_given(tmp_path):
         (
             {"text": "\udfff", "label": 1},
             {},
-            r":1: field 'text' has half a character, .*, as number 0",
+            r":1: field 'text' has half a character, .*udfff",
         ),
         ({"text": ["a"], "label": 1}, {}, r""":1: field 'text' is no text but \["a"\]"""),
         ({"text": "a"}, {}, r":1: no field 'label', which template '\{label\}' needs; it has text"),

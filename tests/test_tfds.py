@@ -115,6 +115,22 @@ def test_official_files_go_before_tfds(tmp_path):
     assert premises(data_dir) == ["owl"]
 
 
+def test_a_stray_file_beside_tfds(tmp_path):
+    data_dir = rte(tmp_path, "cat")
+    (tmp_path / "data/train.jsonl").write_text('{"text": "a user\'s own"}')
+    assert premises(data_dir)[0] == "cat 0"
+    origin = tasks.get("super_glue_rte").source.origin("train", data_dir)
+    assert origin == f"TFDS's {tmp_path}/data/super_glue/rte/1.0.2"
+
+
+def test_the_newest_version_goes_before_others(tmp_path):
+    for version in ("1.9.0", "1.10.0", "1.2.0"):
+        (tmp_path / "glue/cola" / version).mkdir(parents=True)
+        (tmp_path / "glue/cola" / version / "dataset_info.json").touch()
+    assert Tfds("glue/cola:1.2.0").folder(str(tmp_path)).name == "1.2.0"
+    assert Tfds("glue/cola:2.0.0").folder(str(tmp_path)).name == "1.10.0"
+
+
 def test_another_version_will_do(official, tmp_path):
     # T5's tasks read GLUE 1.0.0
     tfds_folder.prepare("glue/cola:1.0.0", official, tmp_path)
@@ -127,7 +143,8 @@ def test_damaged_data_set(tmp_path):
     made = tmp_path / "data/super_glue/rte/1.0.2"
     for file in made.glob("*train*"):
         file.write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"TFDS cannot read super_glue/rte:1.0.2"):
+    error = rf"TFDS cannot read {made} \(Input dataset .* only 0 elements\.\); prepare it again"
+    with pytest.raises(UserError, match=error):
         premises(data_dir)
 
 

@@ -115,7 +115,7 @@ def test_wsc_spans(record, inputs, target):
         (wsc("Ann says he ran", index=2), "here: span2_text 'she' is not in the text"),
         (wsc("she says Ann ran", index=0), "span2_index 0 is no word of the text after its first"),
         (wsc("Ann says she ran", index=9), "span2_index 9 is no word of the text after its first"),
-        (wsc("Ann says she ran", index="x"), r"field 'span2_index' is no whole number but \"x\""),
+        (wsc("Ann says she ran", index="x"), 'field .span2_index. is no whole number but "x"'),
         (wsc("Ann says she ran", index=3), "here: word 3 of the text is not 'she'"),
         (wsc("Ann says she ran", index=2) | {"label": 7}, "here: label 7 is not true or false"),
         (wsc("Ann says she ran", index=2) | {"target": None}, "here: no object 'target'; it has"),
