@@ -15,6 +15,7 @@ from prompt_tuning_jax.errors import UserError
 
 FORMATS = ("jsonl", "tsv", "csv", "label_text")
 _WHOLE = re.compile("[0-9]{1,18}")
+_ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8, as "surrogateescape" reads them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,9 @@ def reading(path: str) -> Iterator[TextIO]:
     except OSError as error:
         raise UserError(f"data file {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"data file {path}: not UTF-8 text ({error.reason})") from error
+        with opened(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            line = next(n for n, text in enumerate(file, 1) if _ESCAPED.search(text))
+        raise UserError(f"data file {path}:{line}: not UTF-8 text ({error.reason})") from error
 
 
 def _lines(file: TextIO) -> Iterator[tuple[int, str]]:

@@ -190,14 +190,16 @@ class Official:
         if found or self.tfds.folder(data_dir):
             return found
         name = os.path.basename(os.path.abspath(data_dir)).lower()
-        if name not in TASK_FOLDERS or name in map(str.lower, self.folders):
+        other = name in TASK_FOLDERS and name not in map(str.lower, self.folders)
+        if not other:
             own.append(data_dir)
             found = self._file(split, [data_dir])
         if found is None:
             names = " or ".join(file.path for file in self.files[split])
+            hint = f"; {data_dir} itself is another task's folder" if other else ""
             raise UserError(
                 f"no file of split '{split}': looked for {names} in {', '.join(own)}, and for "
-                f"TFDS's {self.tfds.name}"
+                f"TFDS's {self.tfds.name}{hint}"
             )
         return found
 

@@ -161,7 +161,7 @@ def test_wrong_answers_of_mrqa(tmp_path):
     [
         (b"plain text", r"DROP\.jsonl\.gz: Not a gzipped file"),
         (gzip.compress(b'{"header": {}}\n')[:-9], r"DROP\.jsonl\.gz: Compressed file ended"),
-        (gzip.compress(b"\xff\n"), r"DROP\.jsonl\.gz: not UTF-8 text"),
+        (gzip.compress(b"\xff\n"), r"DROP\.jsonl\.gz:1: not UTF-8 text"),
     ],
 )
 def test_damaged_gzip(tmp_path, content, message):

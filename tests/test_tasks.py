@@ -186,7 +186,7 @@ def test_folders_of_other_tasks(tmp_path):
         own = tmp_path / folder
         assert task.examples("test", str(own))
         assert task.source.origin("test", str(own)) == str(own / "test.jsonl")
-    with pytest.raises(UserError, match="no file of split 'test': looked for test.jsonl in .*/CB/"):
+    with pytest.raises(UserError, match="looked for test.jsonl in .*/CB itself is another task's"):
         task.examples("test", str(tmp_path / "CB"))
 
 

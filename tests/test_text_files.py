@@ -111,7 +111,7 @@ def test_places_count_lines_and_not_records(tmp_path):
         ("a.csv", "a,a\n1,2\n", r"a\.csv: two columns of the same name in a, a"),
         ("a.csv", 'a,b\n1,"x"y\n', r"a\.csv:2: no CSV"),
         ("a.csv", 'a,b\n1,"never closed\n', r"a\.csv:2: no CSV"),
-        ("a.csv", b"a,b\n1,\xff\n", r"a\.csv: not UTF-8"),
+        ("a.csv", b"a,b\n1,\xff\n", r"a\.csv:2: not UTF-8"),
         ("a.txt", "0 a\n", r"a\.txt: unknown format 'txt'; there are jsonl, tsv, csv, label_text"),
     ],
 )
