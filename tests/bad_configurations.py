@@ -74,19 +74,19 @@ CASES = [
     Case(
         "no text file",
         (),
-        ("train.jsonl", "not UTF-8"),
+        ("train.jsonl:2", "not UTF-8"),
         write("train.jsonl", GOOD.encode() + b'{"text": "\xff", "label": 0}\n'),
     ),
     Case(
         "empty training split",
         (),
-        ("task reviews, split 'train'", "empty"),
+        ("task reviews, split 'train'", "no examples in train.jsonl"),
         write("train.jsonl", "\n"),
     ),
     Case(
         "empty validation split",
         (),
-        ("task reviews, split 'validation'", "empty"),
+        ("task reviews, split 'validation'", "no examples in validation.jsonl"),
         write("validation.jsonl", ""),
     ),
     Case("no such split", ("--gin.EVAL_SPLIT=test",), ("no split 'test'", "train, validation")),
