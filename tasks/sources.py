@@ -7,6 +7,9 @@ import json
 import os
 import pathlib
 import re
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Self
 
@@ -118,7 +121,11 @@ class Tfds:
 
         try:
             if folder is None:
-                dataset = tfds.load(self.name, split=split)
+                builder = tfds.builder(self.name)
+                if not builder.data_path.exists():
+                    _reachable(builder.url_infos)
+                builder.download_and_prepare()
+                dataset = builder.as_dataset(split=split)
             else:
                 dataset = tfds.builder_from_directory(folder).as_dataset(split=split)
             records = [
@@ -136,6 +143,22 @@ class Tfds:
 
     def describe(self) -> dict:
         return {"tfds": self.name}
+
+
+def _reachable(addresses: Iterable[str]) -> None:
+    """OSError where no host of these is known here, at once: TFDS would try for many minutes."""
+    hosts = {urllib.parse.urlsplit(address).hostname for address in addresses}
+    if urllib.request.getproxies():  # which know hosts that this machine does not
+        return
+    failures = []
+    for host in sorted(filter(None, hosts)):
+        try:
+            socket.getaddrinfo(host, 443)
+            return
+        except OSError:
+            failures.append(host)
+    if failures:
+        raise OSError(f"no network: {', '.join(failures)} cannot be found")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,12 @@ TFDS's own builders make its data folder of the made-up official files.
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import textwrap
+import urllib.request
 
 import made_up
 import pytest
@@ -92,8 +95,15 @@ def test_folders_are_kept_apart(tmp_path, monkeypatch):
     assert premises(one) == ["bee 0", "bee 1", "bee 2"]
 
 
-def test_without_a_data_dir_tfds_chooses_the_folder(tmp_path):
-    with tfds.testing.mock_data(num_examples=2):
+@pytest.fixture
+def mocked(monkeypatch):
+    """TFDS's own stand-in for its data, behind a proxy, so that no host need be known here."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return tfds.testing.mock_data
+
+
+def test_without_a_data_dir_tfds_chooses_the_folder(tmp_path, mocked):
+    with mocked(num_examples=2):
         tasks.get("super_glue_rte").examples("train")
     # The copy of those records is not that of another folder.
     program = """
@@ -155,9 +165,9 @@ def test_neither_files_nor_tfds(tmp_path):
         list(Tfds("super_glue/rte:1.0.2").records("train", str(tmp_path)))
 
 
-def test_tfds_is_read_once(tmp_path):
+def test_tfds_is_read_once(tmp_path, mocked):
     source = Tfds("super_glue/rte:1.0.2")
-    with tfds.testing.mock_data(num_examples=5):
+    with mocked(num_examples=5):
         records = list(source.records("validation"))
     assert len(records) == 5
     assert {"premise", "hypothesis", "label", "idx", "_at"} == records[0].keys()
@@ -187,6 +197,25 @@ def test_tfds_is_read_once(tmp_path):
 def test_tfds_that_cannot_be_read():
     with pytest.raises(UserError, match="TFDS cannot read super_glue/no_such_task:1.0.2"):
         list(Tfds("super_glue/no_such_task:1.0.2").records("train"))
+
+
+def test_no_network(tmp_path, monkeypatch):
+    """TFDS itself would try for more than ten minutes."""
+
+    def unknown(host, port):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setenv("PROMPT_TUNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    with pytest.raises(UserError) as caught:
+        list(Tfds("super_glue/rte:1.0.2").records("train"))
+    assert re.fullmatch(
+        r"TFDS cannot read super_glue/rte:1\.0\.2 \(no network: dl\.fbaipublicfiles\.com cannot be "
+        r"found\); name the folder of the official files",
+        str(caught.value),
+    )
 
 
 def test_what_tfds_imports_and_does_not_declare(tmp_path):
