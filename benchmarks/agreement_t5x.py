@@ -23,18 +23,9 @@ from prompt_tuning_jax import backbones, sharding, t5
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 import t5x_files  # noqa: E402
+from golden import weights  # noqa: E402
 
-SMALL = t5.T5Config(
-    vocab_size=96,
-    emb_dim=32,
-    num_heads=3,
-    head_dim=16,
-    num_encoder_layers=3,
-    num_decoder_layers=2,
-    mlp_dim=48,
-    dropout_rate=0.0,
-)
-RELU = dataclasses.replace(SMALL, mlp_activations=("relu",), logits_via_embedding=True)
+SMALL, RELU = weights.CONFIGS["t5_1_1"], weights.CONFIGS["t5_1_0"]
 SHAPES = {"short": (6, 11, 7), "beyond the last bucket": (3, 300, 150)}
 
 
@@ -121,7 +112,7 @@ def main():
     print("| model | examples | largest difference |\n|---|---|---|")
     for name, network, config, scanned, theta, rows in cases:
         if theta is None:
-            theta = jax.device_get(t5.init_params(jax.random.key(0), config))
+            theta = jax.device_get(weights.theta(config))
         ours = t5.T5(config).apply({"params": theta}, t5.EMPTY, rows)
         wanted = theirs(network, config, theta, rows, scanned)
         real = np.asarray(rows["decoder_target_tokens"] > 0)

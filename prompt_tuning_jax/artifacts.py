@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from prompt_tuning_jax import settings
+from prompt_tuning_jax import folders, settings
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method, Tree
 from prompt_tuning_jax.t5 import T5Config
@@ -64,19 +63,9 @@ def save_artifact(
         **facts,
         "sha256": hashlib.sha256(tensors).hexdigest(),
     }
-    temporary = target.with_name(f".{target.name}.new")  # one that a killed run left goes
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    (temporary / "tuned.safetensors").write_bytes(tensors)
-    (temporary / "artifact.json").write_text(json.dumps(facts, indent=2) + "\n")
-    if target.exists():
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        temporary.rename(target)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(target)
+    with folders.replaced(target) as folder:
+        (folder / "tuned.safetensors").write_bytes(tensors)
+        (folder / "artifact.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:

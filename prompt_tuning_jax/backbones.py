@@ -10,7 +10,6 @@ Hugging Face's folders and hub names (interop/huggingface.py) are read as they a
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
 import functools
@@ -18,7 +17,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,7 +26,7 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from prompt_tuning_jax import t5
+from prompt_tuning_jax import folders, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import huggingface, storage, t5x, t5x_names, tensor_files
 from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
@@ -53,20 +51,22 @@ class Backbone:
 
 
 # ---- finding -----------------------------------------------------------------------------------
-def find(path: str) -> Checkpoint:
-    """The checkpoint at `path`, of any format, not yet read.
+def find(where: str | Checkpoint) -> Checkpoint:
+    """The checkpoint at `where`, of any format, not yet read; one that was found stays what it is.
 
-    path: a folder of ours, `builtin://NAME`, T5X's `checkpoint_N` (local or gs://), a Hugging Face
+    where: a folder of ours, `builtin://NAME`, T5X's `checkpoint_N` (local or gs://), a Hugging Face
     folder or hub name. UserError where there is none of these, or its description is broken.
     """
-    path = _folder(path)
+    if isinstance(where, Checkpoint):
+        return where
+    path = _folder(where)
     formats = [t5x.open_checkpoint]
     if not storage.remote(path):
         formats = [_own, huggingface.open_checkpoint, *formats]
     for open_checkpoint in formats:
         found = open_checkpoint(path)
         if found is not None:
-            return found
+            return found._replace(path=where)
     if storage.remote(path):
         raise UserError(f"{path}: no T5X checkpoint there (no checkpoint, no state/)")
     if not os.path.isdir(path):
@@ -106,11 +106,11 @@ def _own(path: str) -> Checkpoint | None:
         raise UserError(f"{file}: not a backbone's description ({error!r})") from None
     files = sorted(folder.glob("params*.safetensors")) or [folder / "params.safetensors"]
     leaves = {name: leaf for part in files for name, leaf in tensor_files.read(part).items()}
-    return Checkpoint(leaves, config, vocabulary, mark)
+    return Checkpoint(path, leaves, config, vocabulary, mark)
 
 
 def config_of(
-    path: str,
+    path: str | Checkpoint,
     dropout_rate: float = 0.1,
     dtype: str = "float32",
     scan_unroll: int = 1,
@@ -120,7 +120,7 @@ def config_of(
     choices of T5Config that are free."""
     found = find(path)
     return dataclasses.replace(
-        found.config or t5x_names.sizes(path, found.leaves),
+        found.config or t5x_names.sizes(found.path, found.leaves),
         dropout_rate=dropout_rate,
         dtype=dtype,
         scan_unroll=scan_unroll,
@@ -128,17 +128,19 @@ def config_of(
     )
 
 
-def vocabulary(path: str | None, file: str | None = None, extra_ids: int = 100) -> Vocabulary:
+def vocabulary(
+    path: str | Checkpoint | None, file: str | None = None, extra_ids: int = 100
+) -> Vocabulary:
     """The SentencePiece model `file` with `extra_ids` sentinels, or, where that is None, the
     vocabulary that lies beside a backbone. UserError where there is none."""
     if file is not None:
         return Vocabulary(file, extra_ids)
     if path is None:
         raise UserError("VOCABULARY_FILE is needed where INITIAL_CHECKPOINT_PATH is None")
-    beside = find(path).vocabulary
-    if beside is None:
-        raise UserError(f"{path} has no vocabulary beside it: give VOCABULARY_FILE")
-    return Vocabulary(*beside)
+    found = find(path)
+    if found.vocabulary is None:
+        raise UserError(f"{found.path} has no vocabulary beside it: give VOCABULARY_FILE")
+    return Vocabulary(*found.vocabulary)
 
 
 def check_vocabulary(vocabulary: Vocabulary, config: t5.T5Config) -> None:
@@ -190,7 +192,7 @@ def _digest(samples: dict[str, tuple[tuple[int, ...], np.ndarray]]) -> str:
 
 # ---- reading -----------------------------------------------------------------------------------
 def read(
-    path: str,
+    where: str | Checkpoint,
     config: t5.T5Config,
     shardings: Any,
     dtype: str = "float32",
@@ -198,11 +200,13 @@ def read(
 ) -> Backbone:
     """A backbone, every leaf read straight to its shards and accounted for.
 
-    config: what the run asks for; its architecture must be the checkpoint's. dtype: what θ is held
-    in, "float32" or "bfloat16"; but the leaves that `exact` says (by path) in float32. Raises
-    UserError for another architecture, and for missing, extra or misshapen leaves, which it lists.
+    where: its path, or what `find` found there. config: what the run asks for; its architecture
+    must be the checkpoint's. dtype: what θ is held in, "float32" or "bfloat16"; but the leaves that
+    `exact` says (by path) in float32. Raises UserError for another architecture, for missing, extra
+    and misshapen leaves, which it lists, and for values that are no finite numbers.
     """
-    found = find(path)
+    found = find(where)
+    path = found.path
     if found.config is not None:
         there, asked = found.config.architecture(), config.architecture()
         wrong = [f"{k} = {there[k]} there, {asked[k]} asked" for k in asked if there[k] != asked[k]]
@@ -362,7 +366,7 @@ def write(
                 yield leaf_name, values
                 progress.update()
 
-    with replaced(path, OWN_FILES) as folder:
+    with folders.replaced(writable(path, OWN_FILES)) as folder:
         tensor_files.write(folder, "params", tensors(), FILE_BYTES)
         mark = _digest(samples)
         (folder / "sentencepiece.model").write_bytes(vocabulary.content)
@@ -376,11 +380,10 @@ def write(
     return mark
 
 
-@contextlib.contextmanager
-def replaced(path: str, known: Sequence[str] = ()) -> Iterator[pathlib.Path]:
-    """A new folder to write into, which takes the place of `path` once all is well.
+def writable(path: str, known: Sequence[str] = ()) -> pathlib.Path:
+    """The folder that `path` means, for a backbone to be written there.
 
-    UserError where `path` is there and is not a folder of nothing but files with `known` names
+    UserError where it is there and is not a folder of nothing but files with `known` names
     (patterns), or is no local path.
     """
     if "://" in path:
@@ -392,19 +395,4 @@ def replaced(path: str, known: Sequence[str] = ()) -> Iterator[pathlib.Path]:
         if not inside or strange:
             holds = f" and holds {strange[0].name}" if strange else ""
             raise UserError(f"{path} is there already{holds}: choose another place")
-    new, old = (target.with_name(f".{target.name}.{kind}") for kind in ("new", "old"))
-    for left in (new, old):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        new.mkdir(parents=True)
-        yield new
-        if target.exists():
-            target.rename(old)
-        try:
-            new.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    return target

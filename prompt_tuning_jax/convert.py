@@ -15,10 +15,10 @@ from typing import Any
 
 from flax import traverse_util
 
-from prompt_tuning_jax import artifacts, backbones, t5
+from prompt_tuning_jax import artifacts, backbones, folders, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import huggingface
-from prompt_tuning_jax.interop.leaf import Leaf
+from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
 
 FORMATS = ("backbone", "huggingface")
 
@@ -52,17 +52,18 @@ def convert(
         vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
     if artifact is None and path is None:
         raise UserError("give a backbone (--backbone) or an artifact of model tuning (--artifact)")
-    words = backbones.vocabulary(path, vocabulary_file, extra_ids)
-    if artifact is not None:
+    source = path if artifact is not None or path is None else backbones.find(path)
+    words = backbones.vocabulary(source, vocabulary_file, extra_ids)
+    if isinstance(source, Checkpoint):
+        config = backbones.config_of(source)
+        leaves = backbones.layers(source.path, source.leaves, config)
+    else:
         config = t5.T5Config(**own["config"])
         leaves = _tuned(read, path, config)
-    else:
-        config = backbones.config_of(str(path))
-        leaves = backbones.layers(str(path), backbones.find(str(path)).leaves, config)
     backbones.check_vocabulary(words, config)
     if format == "huggingface":
         cast = {name: leaf.cast(backbones.DTYPES[dtype]) for name, leaf in leaves.items()}
-        with backbones.replaced(output) as folder:
+        with folders.replaced(backbones.writable(output)) as folder:
             huggingface.write(folder, config, cast, words)
         mark = "written"
     else:

@@ -107,15 +107,16 @@ class TokenSet:
         return ended
 
 
-def read(
+def tokenise(
     task: Task,
     split: str,
     vocabulary: Vocabulary,
     lengths: Mapping[str, int],
     data_dir: str | None = None,
     cache_dir: str | os.PathLike | None = None,
+    warn: bool = True,
 ) -> TokenSet:
-    """Reads a split and gives its tokens.
+    """Reads a split and gives its tokens; says in one line how many texts will be cut.
 
     Args:
       task: what to read.
@@ -124,6 +125,7 @@ def read(
       lengths: {"inputs": T, "targets": U} in tokens, EOS included.
       data_dir: folder of the official files, None for the task's own source.
       cache_dir: where tokens are kept between runs, None for the default (`cache.folder`).
+      warn: whether to say it.
 
     Raises:
       UserError: as `Task.examples`, a length that leaves no room for a token and EOS, or the task's
@@ -142,21 +144,9 @@ def read(
         else:
             texts = [example[feature] for example in examples]
             tokens[feature] = token_cache.encode(texts, vocabulary, cache_dir)
-    return TokenSet(task, split, vocabulary, lengths, examples, **tokens)
-
-
-def tokenise(
-    task: Task,
-    split: str,
-    vocabulary: Vocabulary,
-    lengths: Mapping[str, int],
-    data_dir: str | None = None,
-    cache_dir: str | os.PathLike | None = None,
-) -> TokenSet:
-    """As `read`, and says in one line how many texts will be cut."""
-    result = read(task, split, vocabulary, lengths, data_dir, cache_dir)
+    result = TokenSet(task, split, vocabulary, lengths, examples, **tokens)
     for feature, count in result.cut.items():
-        if count:
+        if warn and count:
             logging.getLogger(__name__).warning(
                 "%d of %d %s of %s/%s were longer than %d tokens and cut",
                 *(count, len(result), feature, task.name, split, lengths[feature]),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -123,18 +124,16 @@ def load(
         raise UserError("give an artifact (--artifact), a backbone (--backbone), or both")
     if vocabulary_file is None and own.get("vocabulary_file"):
         vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
-    sizes = t5.T5Config(**own["config"]) if read else backbones.config_of(path)
+    with _belonging_to(artifact):
+        source = backbones.find(path)
+    sizes = t5.T5Config(**own["config"]) if read else backbones.config_of(source)
     config = dataclasses.replace(sizes, dtype=dtype, dropout_rate=0.0)
     devices = sharding.mesh_of(mesh)
-    words = backbones.vocabulary(path, vocabulary_file, extra_ids)
+    words = backbones.vocabulary(source, vocabulary_file, extra_ids)
     backbones.check_vocabulary(words, config)
-    try:
+    with _belonging_to(artifact):
         places = sharding.theta_shardings(devices, config)
-        found = backbones.read(path, config, places, frozen_dtype)
-    except UserError as error:
-        if read is None:
-            raise
-        raise UserError(f"{artifact}, its backbone: {error}") from None
+        found = backbones.read(source, config, places, frozen_dtype)
     if read is None:
         return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, devices, {})
     artifacts.check_backbone(read, found.fingerprint, config)
@@ -143,3 +142,14 @@ def load(
     tuned = jax.device_put(tuned, sharding.replicated(devices))
     theta = read.method.join(frozen, tuned)
     return Predictor(t5.T5(config, read.method), theta, tuned, words, devices, read.facts)
+
+
+@contextlib.contextmanager
+def _belonging_to(artifact: str | None) -> Iterator[None]:
+    """Within: an error of a backbone names the artifact that it is read for."""
+    try:
+        yield
+    except UserError as error:
+        if artifact is None:
+            raise
+        raise UserError(f"{artifact}, its backbone: {error}") from None

@@ -54,8 +54,10 @@ def show_task(
         unread.append({})
         for name in (split,) if split else task.source.splits:
             try:
-                tokens = data.read(task, name, vocabulary, task_feature_lengths, data_dir)
-                read[-1][name] = tokens
+                # the table says what is cut
+                read[-1][name] = data.tokenise(
+                    task, name, vocabulary, task_feature_lengths, data_dir, warn=False
+                )
             except UserError as error:
                 unread[-1][name] = error
     if not any(read):

@@ -125,7 +125,8 @@ def train(
     places = sharding.theta_shardings(devices, config)
 
     # ---- data ------------------------------------------------------------------------------
-    vocabulary = backbones.vocabulary(initial_checkpoint_path, vocabulary_file, extra_ids)
+    source = backbones.find(initial_checkpoint_path) if initial_checkpoint_path else None
+    vocabulary = backbones.vocabulary(source, vocabulary_file, extra_ids)
     backbones.check_vocabulary(vocabulary, config)
     tokenise = functools.partial(
         data.tokenise, vocabulary=vocabulary, lengths=task_feature_lengths, data_dir=data_dir
@@ -164,16 +165,14 @@ def train(
     words = tuple(dict.fromkeys(word for task, _ in trained_on for word in task.label_words))
     start = method.read(vocabulary, words)
     seed = jax.random.key(random_seed)
-    if initial_checkpoint_path is None:
+    if source is None:
         logging.warning("INITIAL_CHECKPOINT_PATH is None: the model starts from random values")
         theta = jax.jit(t5.init_params, static_argnums=1, out_shardings=places)(seed, config)
         mark = backbones.fingerprint(theta)
     else:
         # what the method will train out of θ is no place to save bytes
         _, taken = jax.eval_shape(method.split, t5.abstract_params(config))
-        backbone = backbones.read(
-            initial_checkpoint_path, config, places, frozen_dtype, exact=taken.__contains__
-        )
+        backbone = backbones.read(source, config, places, frozen_dtype, taken.__contains__)
         theta, mark = backbone.theta, backbone.fingerprint
     run.require({"fingerprint": mark})
     pretrained = re.search(r"checkpoint_(\d+)/?$", initial_checkpoint_path or "")

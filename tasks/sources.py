@@ -7,9 +7,6 @@ import json
 import os
 import pathlib
 import re
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Self
 
@@ -147,6 +144,10 @@ class Tfds:
 
 def _reachable(addresses: Iterable[str]) -> None:
     """OSError where no host of these is known here, at once: TFDS would try for many minutes."""
+    import socket  # with urllib, a twentieth of a second that most runs need not spend
+    import urllib.parse
+    import urllib.request
+
     hosts = {urllib.parse.urlsplit(address).hostname for address in addresses}
     if urllib.request.getproxies():  # which know hosts that this machine does not
         return

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import small
+import t5x_files
 import tiny_vocabulary
 from flax import traverse_util
 from safetensors.numpy import load_file, save_file
@@ -60,24 +61,13 @@ def test_an_existing_backbone_is_replaced(path):
 # ---- the fingerprint -----------------------------------------------------------------------
 
 
-def unstacked(theta):
-    """θ as T5X's checkpoints have it, a layer's leaves under layers_0, layers_1, …"""
-    flat = {}
-    for name, leaf in traverse_util.flatten_dict(theta, sep="/").items():
-        if "/layers/" in name:
-            flat |= {name.replace("/layers/", f"/layers_{i}/"): leaf[i] for i in range(len(leaf))}
-        else:
-            flat[name] = leaf
-    return traverse_util.unflatten_dict(flat, sep="/")
-
-
 def rounded(leaf):
     return leaf.astype(ml_dtypes.bfloat16)
 
 
 def test_the_fingerprint_is_of_names_and_values_rounded_to_bfloat16():
-    own = backbones.fingerprint(THETA)
-    assert backbones.fingerprint(unstacked(THETA)) == own
+    own, apart = backbones.fingerprint(THETA), t5x_files.unstacked(THETA)
+    assert backbones.fingerprint(traverse_util.unflatten_dict(apart, sep="/")) == own
     flat = traverse_util.flatten_dict(THETA)
     assert (
         backbones.fingerprint(

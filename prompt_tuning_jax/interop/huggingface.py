@@ -121,11 +121,8 @@ def open_checkpoint(path: str) -> Checkpoint | None:
         copy = tensors.pop(name, None)
         if copy is not None and not _same(copy, tensors.setdefault("shared.weight", copy)):
             raise UserError(f"{path}: {name} is not shared.weight: T5 has one embedding")
-    shared, head, scaled = (
-        tensors.get("shared.weight"),
-        tensors.get(HEAD_THERE),
-        _scaled(file, facts),
-    )
+    shared, head = tensors.get("shared.weight"), tensors.get(HEAD_THERE)
+    scaled = _scaled(file, facts)
     if scaled and _same(head, shared):
         head = None
     config = _config(file, facts, tied=scaled and head is None)
@@ -136,7 +133,7 @@ def open_checkpoint(path: str) -> Checkpoint | None:
         tensors[HEAD_THERE] = head.scaled(config.emb_dim**-0.5) if scaled else head
     ours = dict(names(config))
     leaves = {ours.get(name, name): _turned(ours.get(name), leaf) for name, leaf in tensors.items()}
-    return Checkpoint(leaves, config, _vocabulary(folder))
+    return Checkpoint(path, leaves, config, _vocabulary(folder))
 
 
 def _turned(name: str | None, leaf: Leaf) -> Leaf:

@@ -49,10 +49,6 @@ class Leaf(NamedTuple):
 
         return Leaf(shape, read)
 
-    def row(self, number: int) -> Leaf:
-        """[L,…] -> […]: one entry of the first axis."""
-        return Leaf(self.shape[1:], lambda index: self.read((slice(number, number + 1), *index))[0])
-
     def scaled(self, factor: float) -> Leaf:
         """Every value times `factor`, float32."""
         return Leaf(self.shape, lambda index: np.asarray(self.read(index), np.float32) * factor)
@@ -69,11 +65,13 @@ class Leaf(NamedTuple):
 class Checkpoint(NamedTuple):
     """A checkpoint that was found and not yet read.
 
-    leaves: by T5X's names, layers one by one ("encoder/layers_0/…") or stacked ("encoder/layers/…",
-    the layer first); config: None where the files do not tell; vocabulary: the SentencePiece model
-    beside it and its number of sentinels; fingerprint: what its values should have.
+    path: where it is, as the user says it; leaves: by T5X's names, layers one by one
+    ("encoder/layers_0/…") or stacked ("encoder/layers/…", the layer first); config: None where the
+    files do not tell; vocabulary: the SentencePiece model beside it and its number of sentinels;
+    fingerprint: what its values should have.
     """
 
+    path: str
     leaves: dict[str, Leaf]
     config: T5Config | None = None
     vocabulary: tuple[str, int] | None = None

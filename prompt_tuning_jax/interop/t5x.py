@@ -41,7 +41,7 @@ def open_checkpoint(path: str) -> Checkpoint | None:
                 break
         else:
             return None
-    return Checkpoint(t5x_names.canonical(path, leaves))
+    return Checkpoint(path, t5x_names.canonical(path, leaves))
 
 
 def _t5x(store: dict[str, Any], path: str, content: bytes) -> dict[str, Leaf]:

@@ -88,11 +88,10 @@ def sizes(path: str, leaves: dict[str, Leaf]) -> T5Config:
                 return found
         raise UserError(f"{path}: no {names[0]} in it, so this is no T5")
 
-    per_layer = "encoder/relpos_bias/rel_embedding" not in leaves
     vocab_size, emb_dim = shape("token_embedder/embedding")
     heads, buckets = shape(f"encoder/{TABLE}", f"encoder/layers_0/{TABLE}")
     _, joined = shape("encoder/layers_0/attention/query/kernel")
-    gated = layers("encoder") and "wi" not in {n.split("/")[-2] for n in leaves if "/mlp/" in n}
+    gated = not any("/mlp/wi/" in name for name in leaves)
     return T5Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,
@@ -104,5 +103,5 @@ def sizes(path: str, leaves: dict[str, Leaf]) -> T5Config:
         mlp_activations=("gelu", "linear") if gated else ("relu",),
         logits_via_embedding="decoder/logits_dense/kernel" not in leaves,
         relpos_buckets=buckets,
-        relpos_per_layer=per_layer,
+        relpos_per_layer=f"encoder/{TABLE}" not in leaves,
     )
