@@ -4,7 +4,7 @@ settings.json     the run's identity; a run of other settings is refused
 config.gin        gin's operative configuration
 metrics.jsonl     one line a report: {"kind": "train", "step": 10, "loss": …}
 tensorboard/      the same for TensorBoard
-checkpoints/  predictions/STEP/TASK.jsonl  artifact/
+checkpoints/  predictions/STEP/TASK.jsonl  artifact/  artifacts/STEP/
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RunDir:
                     f"{file}: not a run's settings ({error}); choose another MODEL_DIR"
                 ) from None
         else:
-            for name in ("checkpoints", "artifact", "metrics.jsonl"):
+            for name in ("checkpoints", "artifact", "artifacts", "metrics.jsonl"):
                 if (self.path / name).exists():
                     raise UserError(
                         f"{model_dir} holds {name} of something else: choose another MODEL_DIR"

@@ -60,6 +60,7 @@ def train(
     max_encoder_length: int = 2048,
     checkpoint_period: int = 1000,
     keep: int = 1,
+    artifact_steps: Sequence[int] = (),
     early_stopping: int | None = None,
     random_seed: int = 0,
     mesh: dict[str, int] | None = None,
@@ -69,9 +70,10 @@ def train(
 
     mixture_or_task_name: the name of a task or mixture, a task, or {task: rate}; eval_tasks: the
     tasks to evaluate, the first of which chooses the best step; None: those trained on, whose
-    average (`data.average`) chooses it. Steps count from 0 and a run that is started again in its
-    MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"}, "artifact"}. Raises
-    UserError for what a user can mend.
+    average (`data.average`) chooses it. artifact_steps: steps whose artifacts are kept too,
+    whatever their metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started
+    again in its MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"},
+    "artifact"}. Raises UserError for what a user can mend.
     """
     _check_positive(
         TRAIN_STEPS=train_steps,
@@ -83,6 +85,7 @@ def train(
         EARLY_STOPPING=early_stopping,
         LOG_PERIOD=log_period,
     )
+    _check_artifact_steps(artifact_steps, train_steps)
     trained_on = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
     evaluated = [task for task, _ in trained_on]
     if eval_tasks is not None:
@@ -218,6 +221,12 @@ def train(
     if checkpoints.latest() is not None:
         state = checkpoints.restore(state)
         logging.warning("%s: going on from step %d", model_dir, int(state["step"]))
+        for kept in artifact_steps:
+            if kept <= int(state["step"]) and not (run.path / "artifacts" / str(kept)).is_dir():
+                raise UserError(
+                    f"ARTIFACT_STEPS: {model_dir} is past step {kept} and did not keep its "
+                    "artifact: leave it out, or choose another MODEL_DIR"
+                )
     run.open()
     writer = run.metrics(int(state["step"]))
 
@@ -270,6 +279,7 @@ def train(
                 writer.write("train", step, values)
                 progress.update(step - progress.done, f"loss {values['loss']:.4f}")
             improved = False
+            chosen_by: dict[str, Any] = {}
             if evaluations and (step % eval_period == 0 or last):
                 now = (
                     t5.T5(config, method.exported()),
@@ -283,7 +293,7 @@ def train(
                     progress.note(f"step {step}: {evaluation.task.name} {_line(metrics)}")
                 # float32, as the state has it: the same metric again is no improvement
                 metric = float(np.float32(data.average(zip(choosing, scores, strict=False))))
-                chosen_by: dict[str, Any] = scores[0]
+                chosen_by = scores[0]
                 if len(choosing) > 1:
                     writer.write("eval/average", step, {"selection": metric})
                     progress.note(f"step {step}: average {metric:.4g}")
@@ -295,6 +305,13 @@ def train(
                     artifacts.save_artifact(
                         run.path / "artifact", method, state["tuned"], facts(step, chosen_by)
                     )
+            if step in artifact_steps:  # before its checkpoint: a killed run writes it again
+                artifacts.save_artifact(
+                    run.path / "artifacts" / str(step),
+                    method,
+                    state["tuned"],
+                    facts(step, chosen_by),
+                )
             if step % checkpoint_period == 0 or last or improved:
                 checkpoints.save(state)
     if not evaluations:
@@ -368,6 +385,17 @@ def _check_positive(**settings: int | None) -> None:
     for name, value in settings.items():
         if value is not None and value < 1:
             raise UserError(f"{name} = {value}: at least 1")
+
+
+def _check_artifact_steps(steps: Sequence[int], train_steps: int) -> None:
+    if not isinstance(steps, list | tuple):
+        raise UserError(f"ARTIFACT_STEPS = {steps!r}: write a list of steps, [{steps!r}]")
+    for step in steps:
+        if type(step) is not int or not 1 <= step <= train_steps:
+            raise UserError(
+                f"ARTIFACT_STEPS = {list(steps)!r}: {step!r} is no step from 1 to "
+                f"TRAIN_STEPS = {train_steps}"
+            )
 
 
 def _encoder_rows(model, method, batch) -> int:

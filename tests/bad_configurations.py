@@ -2,6 +2,7 @@
 
 import tiny_run
 from spoilt import (
+    AGAIN,
     FREE_TEXT,
     GOOD,
     Case,
@@ -171,6 +172,21 @@ CASES = [
     Case("a mesh of unknown axes", ("--gin.MESH={'dta': 2}",), ("MESH = {'dta': 2}",)),
     Case("a mesh that is a number", ("--gin.MESH=2",), ("MESH = 2",)),
     Case("a negative seed", ("--gin.RANDOM_SEED=-1",), ("seed -1",)),
+    *(
+        Case(f"an artifact at {what}", (f"--gin.ARTIFACT_STEPS={steps}",), ("ARTIFACT_STEPS", said))
+        for what, steps, said in (
+            ("step 0", [4, 0], "0 is no step from 1 to TRAIN_STEPS = 12"),
+            ("a step after the last", [13], "13 is no step from 1 to TRAIN_STEPS = 12"),
+            ("half a step", [1.5], "1.5 is no step"),
+            ("a step that is no list", 4, "write a list of steps, [4]"),
+        )
+    ),
+    Case(
+        "an artifact of a step that is past",
+        ("--gin.ARTIFACT_STEPS=[3]",),
+        ("run is past step 3", "did not keep its artifact", "another MODEL_DIR"),
+        base=AGAIN,
+    ),
     Case("steps in words", ("--gin.TRAIN_STEPS=ten",), ("TRAIN_STEPS", "int")),
     # ---- prompt ----
     Case("prompt of length 0", ("--gin.PROMPT_LENGTH=0",), ("PROMPT_LENGTH = 0",)),
