@@ -5,8 +5,10 @@ with the token ids of the document without EOS, and returns the ids of one examp
 targets, also without EOS: whoever builds the batch appends EOS to both. Room for that EOS is kept,
 so that an objective's result never exceeds `lengths["inputs"] - 1` tokens of input.
 
-Sources: Raffel et al. 2020 (arXiv 1910.10683), section 3.1.4; T5's `t5.data.preprocessors`
-(`random_spans_helper`, `random_spans_noise_mask`, `prefix_lm`), whose numbers these reproduce.
+Sources: Raffel et al. 2020 (arXiv 1910.10683), sections 3.1.4 and 3.2.3; T5's
+`t5.data.preprocessors` (`span_corruption`, `prefix_lm`). Of the same tokens and the same seed
+`denoise` makes T5's very example. T5 joins documents and cuts what comes out into pieces of one
+length; an objective gets one document, and takes a random window of what is too long.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.tasks import stateless
 
 if TYPE_CHECKING:
     from prompt_tuning_jax.vocabulary import Vocabulary
@@ -37,7 +40,7 @@ def span_corruption(
 
     Args:
       ids: the document's tokens [n], without EOS.
-      rng: source of the window and of the noise spans.
+      rng: source of the window and of `denoise`'s seed.
       vocabulary: gives the sentinels, `vocabulary.sentinel(i)` for the i-th noise span.
       lengths: feature lengths, "inputs" and "targets", EOS included.
       noise_density: fraction of the tokens that is dropped from the inputs, in (0, 1).
@@ -53,8 +56,9 @@ def span_corruption(
         lengths["inputs"], noise_density, mean_noise_span_length
     )
     window = _random_window(np.asarray(ids, np.int32), tokens_length, rng)
-    mask = random_spans_noise_mask(len(window), rng, noise_density, mean_noise_span_length)
-    return corrupt(window, mask, vocabulary)
+    # seqio's seeds, too, are two words
+    seed = rng.integers(1 << 32, size=2)
+    return denoise(window, seed, vocabulary, noise_density, mean_noise_span_length)
 
 
 def prefix_lm(
@@ -66,8 +70,11 @@ def prefix_lm(
     """One prefix-LM example: the inputs are a prefix of the document, the targets are the rest.
 
     The split point is uniform over [1, n - 1], both sides non-empty (a single token is all
-    target); where the rest would not fit `lengths["targets"]`, over the split points where it fits.
-    A document of more than `lengths["inputs"] - 1` tokens gives a random window of that many.
+    target). A document of more than `lengths["inputs"] - 1` tokens gives a random window of that
+    many. So far as T5's `prefix_lm`, but for the numbers drawn, and T5 cuts such a document into
+    consecutive pieces. Where `lengths["targets"]` is the shorter length, T5 cuts off what is too
+    long of the rest; here the split point is uniform over those after which the rest fits, so that
+    short targets are trained on no end that is none.
 
     Args:
       ids: the document's tokens [n], without EOS.
@@ -83,6 +90,24 @@ def prefix_lm(
     first = min(max(1, len(window) - (lengths["targets"] - 1)), last)
     split = rng.integers(first, last, endpoint=True)
     return window[:split], window[split:]
+
+
+def denoise(
+    ids: np.ndarray,
+    seed: stateless.Seed,
+    vocabulary: "Vocabulary",
+    noise_density: float = NOISE_DENSITY,
+    mean_noise_span_length: float = MEAN_NOISE_SPAN_LENGTH,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Span corruption of tokens [n] as they are, by a seed as seqio gives T5's preprocessors.
+
+    As T5's `single_example_denoise` with `random_spans_noise_mask`, `noise_span_to_unique_sentinel`
+    and `nonnoise_span_to_unique_sentinel`. Returns and raises as `corrupt`.
+    """
+    # T5 splits the seed in six: the mask has the first two, and nothing else draws
+    seeds = stateless.split(seed, 2)
+    mask = random_spans_noise_mask(len(ids), seeds, noise_density, mean_noise_span_length)
+    return corrupt(ids, mask, vocabulary)
 
 
 def span_corruption_lengths(
@@ -114,15 +139,23 @@ def span_corruption_lengths(
 
 def random_spans_noise_mask(
     length: int,
-    rng: np.random.Generator,
+    seeds: Sequence[stateless.Seed] | np.ndarray,
     noise_density: float = NOISE_DENSITY,
     mean_noise_span_length: float = MEAN_NOISE_SPAN_LENGTH,
 ) -> np.ndarray:
     """Which tokens are noise: bool [length], spans of kept and noise tokens in turn, kept first.
 
-    The numbers of noise tokens and spans depend on the length alone; all masks that have them are
-    equally likely. As in T5, the last token is always noise, and where one span is enough (up to 30
-    tokens by default) it is the document's end.
+    T5's mask of the same name, with its draws. The numbers of noise tokens and spans depend on the
+    length alone; all masks that have them are equally likely. The last token is always noise, and
+    where one span is enough (up to 30 tokens by default) it is the document's end. Where that
+    makes more spans than noise tokens or kept tokens (much noise in spans of about 1), T5 fails and
+    there are fewer spans here.
+
+    Args:
+      length: number of tokens.
+      seeds: two, for the lengths of the noise spans and of the kept spans.
+      noise_density: as in `span_corruption`.
+      mean_noise_span_length: likewise.
     """
     # At least two tokens, so that one is kept and one is noise; a lone token is then kept.
     padded = max(length, 2)
@@ -130,10 +163,9 @@ def random_spans_noise_mask(
     noise = int(np.rint(np.float32(padded) * np.float32(noise_density)))
     noise = min(max(noise, 1), padded - 1)
     spans = int(np.rint(np.float32(noise) / np.float32(mean_noise_span_length)))
-    # T5 has no upper bound, and breaks where there are more spans than kept tokens.
     spans = min(max(spans, 1), noise, padded - noise)
-    noise_lengths = _random_segments(noise, spans, rng)
-    kept_lengths = _random_segments(padded - noise, spans, rng)
+    noise_lengths = _random_segments(noise, spans, seeds[0])
+    kept_lengths = _random_segments(padded - noise, spans, seeds[1])
     alternating = np.stack([kept_lengths, noise_lengths], axis=1).reshape(-1)
     return np.repeat(np.arange(2 * spans) % 2 == 1, alternating)[:length]
 
@@ -153,7 +185,7 @@ def corrupt(
       inputs, targets: int32 ids without EOS.
 
     Raises:
-      UserError: there are more spans than sentinels.
+      UserError: there are more spans than sentinels (T5 would go on with ordinary tokens).
     """
     return (
         _spans_to_sentinels(ids, mask, vocabulary),
@@ -174,9 +206,10 @@ def _spans_to_sentinels(ids: np.ndarray, mask: np.ndarray, vocabulary: "Vocabula
     return result[starts | ~mask]
 
 
-def _random_segments(items: int, segments: int, rng: np.random.Generator) -> np.ndarray:
+def _random_segments(items: int, segments: int, seed: stateless.Seed) -> np.ndarray:
     """Lengths [segments] >= 1 that sum to `items`, every such choice equally likely."""
-    cuts = np.sort(rng.permutation(items - 1)[: segments - 1]) + 1
+    # T5 shuffles so many marks among the places where a segment may begin
+    cuts = np.flatnonzero(stateless.permutation(seed, items - 1) < segments - 1) + 1
     return np.diff(np.concatenate([[0], cuts, [items]]))
 
 

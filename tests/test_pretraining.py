@@ -1,5 +1,9 @@
-"""Objectives: cases by hand, T5's own golden examples, and properties of every mask and split."""
+"""Objectives: cases by hand, T5's own golden examples, and properties of every mask and split.
 
+tests/parity/test_t5_objectives.py has them against T5's functions.
+"""
+
+import itertools
 import json
 
 import numpy as np
@@ -9,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.tasks import pretraining
+from prompt_tuning_jax.tasks import pretraining, stateless
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 T5_SIZE = 32100  # T5's 32,000 pieces and 100 sentinels
+SEEDS = st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 2)
 
 
 class Ids:
@@ -76,17 +81,46 @@ def test_lengths(inputs_length, expected):
 
 def test_the_last_span_is_the_documents_end_where_one_is_enough():
     # 20 tokens have 3 noise tokens, one span: no choice is left
-    mask = pretraining.random_spans_noise_mask(20, np.random.default_rng(0))
+    mask = pretraining.random_spans_noise_mask(20, [(0, 0), (0, 1)])
     assert mask.tolist() == [False] * 17 + [True] * 3
+
+
+# (length, seeds) -> what t5 0.9.4 draws at its usual density and span length: starts and ends of
+# the noise spans. test_t5_objectives.py has many more.
+T5S_SPANS = {
+    (60, ((1, 2), (3, 4))): [[14, 18], [53, 56], [58, 60]],
+    (80, ((94047, 94048), (-5, 2**40))): [[3, 4], [38, 45], [68, 69], [77, 80]],
+}
+
+
+@pytest.mark.parametrize(("length", "seeds"), T5S_SPANS)
+def test_mask_of_t5s_seeds(length, seeds):
+    mask = pretraining.random_spans_noise_mask(length, seeds)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    assert edges.reshape(-1, 2).tolist() == T5S_SPANS[length, seeds]
+
+
+def test_more_spans_than_there_is_room_for():
+    # 3 tokens, 2 noise (1.5 to even) in spans of 1: 2 spans, of which the one kept token allows 1
+    mask = pretraining.random_spans_noise_mask(3, [(0, 0), (0, 1)], 0.5, 1.0)
+    assert mask.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("ids", [[], [7]])
+def test_a_document_that_has_nothing_to_corrupt(ids):
+    inputs, targets = pretraining.span_corruption(
+        ids, np.random.default_rng(0), Ids(T5_SIZE), {"inputs": 8, "targets": 8}
+    )
+    # what is kept is one sentinel of the targets
+    assert (inputs.tolist(), targets.tolist()) == (ids, [T5_SIZE - 1] * len(ids))
 
 
 def test_all_masks_are_equally_likely():
     # 7 tokens, 4 noise in 2 spans: 3 ways for the noise, 2 for the 3 others
-    rng = np.random.default_rng(0)
     draws = 6000
     seen: dict[tuple, int] = {}
-    for _ in range(draws):
-        mask = tuple(pretraining.random_spans_noise_mask(7, rng, 0.5, 2.0).tolist())
+    for seeds in stateless.split((0, 0), 2 * draws).reshape(draws, 2, 2):
+        mask = tuple(pretraining.random_spans_noise_mask(7, seeds, 0.5, 2.0).tolist())
         seen[mask] = seen.get(mask, 0) + 1
     assert len(seen) == 6
     # a share of 1/6 has a standard deviation of 0.0048
@@ -98,10 +132,10 @@ def test_all_masks_are_equally_likely():
     length=st.integers(2, 300),
     density=st.floats(0.05, 0.5),
     mean=st.floats(1.0, 6.0),
-    seed=st.integers(0, 2**32 - 1),
+    seeds=st.tuples(SEEDS, SEEDS),
 )
-def test_mask_has_t5s_numbers_of_tokens_and_spans(length, density, mean, seed):
-    mask = pretraining.random_spans_noise_mask(length, np.random.default_rng(seed), density, mean)
+def test_mask_has_t5s_numbers_of_tokens_and_spans(length, density, mean, seeds):
+    mask = pretraining.random_spans_noise_mask(length, seeds, density, mean)
     noise = min(max(int(np.rint(np.float32(length) * np.float32(density))), 1), length - 1)
     spans = max(int(np.rint(np.float32(noise) / np.float32(mean))), 1)
     assert mask.shape == (length,)
@@ -171,27 +205,43 @@ def test_prefix_lm_splits_uniformly():
     assert np.allclose(shares[1:], 0.2, atol=0.03)
 
 
+def seqio_seeds(first):
+    """The seeds of one `seqio.map_over_dataset` for dataset after dataset element.
+
+    Of tf.data's random datasets of the seeds `first` and `first + 1`, which are a Philox whose key
+    is the seed that TensorFlow takes where none is set for all.
+    """
+    for block in itertools.count():
+        words = [stateless.philox(block, 0, first + i, 0, 87654321, 0) for i in (0, 1)]
+        yield from zip(*words, strict=True)
+
+
+def test_seqio_hands_out_these_seeds():
+    seqio = pytest.importorskip("seqio")
+    tf = pytest.importorskip("tensorflow")
+    seed_of = seqio.map_over_dataset(num_seeds=1)(lambda element, seed: tf.stack(seed))
+    with seqio.map_seed_manager(94043):
+        first, second = (seed_of(tf.data.Dataset.range(9)) for _ in range(2))
+    for dataset, number in ((first, 94043), (second, 94045)):
+        expected = [tuple(map(int, seed)) for seed in dataset.as_numpy_iterator()]
+        assert list(itertools.islice(seqio_seeds(number), 9)) == expected
+
+
 def test_t5s_golden_examples(shared):
-    """From T5's inputs and targets: their document and mask, which must give the same again."""
-    vocabulary = Ids(T5_SIZE)
-    lines = (shared / "data/span_corruption/golden_20.jsonl").read_text().splitlines()
-    assert lines
-    tokens_length, targets_length = pretraining.span_corruption_lengths(1024)
-    for example in map(json.loads, lines):
-        document = joined(example["inputs"], example["targets"], vocabulary)
-        mask, spans = [], dict(zip(*_spans(example["targets"]), strict=True))
-        for token in example["inputs"]:
-            mask += [True] * spans[token] if token in spans else [False]
-        ours = pretraining.random_spans_noise_mask(len(document), np.random.default_rng(0))
-        assert len(document) == tokens_length
-        assert len(example["targets"]) == targets_length - 1
-        assert (ours.sum(), runs(ours)) == (sum(mask), runs(np.array(mask)))
-        inputs, targets = pretraining.corrupt(np.array(document), np.array(mask), vocabulary)
+    """T5's first 20 examples of C4 at seqio's seed 94043: the same, of the same documents."""
+    folder = shared / "data/span_corruption"
+    documents = map(json.loads, (folder / "tokenized_500.jsonl").open())
+    golden = [json.loads(line) for line in (folder / "golden_20.jsonl").open()]
+    assert len(golden) == 20
+    length, targets_length = pretraining.span_corruption_lengths(1024)
+    # T5 joins 128 documents (each whole: they are shorter than 65536) and cuts them into pieces.
+    joint = [
+        token for document in itertools.islice(documents, 128) for token in document["targets"]
+    ]
+    # Of 94043 the choice of a chunk draws, of 94045 the cutting, though neither has a choice.
+    for number, (example, seed) in enumerate(zip(golden, seqio_seeds(94047), strict=False)):
+        piece = np.array(joint[number * length : (number + 1) * length])
+        inputs, targets = pretraining.denoise(piece, seed, Ids(T5_SIZE))
         assert inputs.tolist() == example["inputs"]
         assert targets.tolist() == example["targets"]
-
-
-def _spans(targets):
-    starts = [i for i, token in enumerate(targets) if token >= T5_SIZE - 100]
-    ends = [*starts[1:], len(targets)]
-    return [targets[i] for i in starts], [b - a - 1 for a, b in zip(starts, ends, strict=True)]
+        assert (len(inputs), len(targets)) == (1024 - 1, targets_length - 1)
