@@ -54,8 +54,7 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: int, k1: int) -> tuple[Any, A
 
 def _words(seed: Seed, count: int) -> np.ndarray:
     """The first `count` words of a seed, uint32."""
-    parts = [word for part in seed for word in (int(part) & _LOW, int(part) >> 32 & _LOW)]
-    k0, k1, c2, c3 = philox(*parts, *_MIXING_KEY)
+    k0, k1, c2, c3 = philox(*_halves(seed[0]), *_halves(seed[1]), *_MIXING_KEY)
     blocks = -(-count // 4)
     if blocks <= _FEW_BLOCKS:
         rows: Any = [philox(block, 0, c2, c3, k0, k1) for block in range(blocks)]
@@ -63,3 +62,8 @@ def _words(seed: Seed, count: int) -> np.ndarray:
         columns = philox(np.arange(blocks, dtype=np.uint64), 0, c2, c3, k0, k1)
         rows = np.stack(columns, axis=1)
     return np.asarray(rows, np.uint32).reshape(-1)[:count]
+
+
+def _halves(number: int) -> tuple[int, int]:
+    """The low and the high 32 bits of one of 64."""
+    return int(number) & _LOW, int(number) >> 32 & _LOW
