@@ -11,29 +11,13 @@ import pytest
 import tiny_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from t5_seeds import T5_SIZE, Ids, runs, seqio_seeds
 
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import pretraining, stateless
 from prompt_tuning_jax.vocabulary import Vocabulary
 
-T5_SIZE = 32100  # T5's 32,000 pieces and 100 sentinels
 SEEDS = st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 2)
-
-
-class Ids:
-    """Only the sentinels of a vocabulary, which is all that objectives ask for."""
-
-    def __init__(self, vocab_size, extra_ids=100):
-        self.vocab_size, self.extra_ids = vocab_size, extra_ids
-
-    def sentinel(self, index):
-        return self.vocab_size - 1 - index
-
-
-def runs(mask):
-    """How many runs of True there are."""
-    padded = np.concatenate([[False], mask])
-    return int(np.sum(padded[1:] & ~padded[:-1]))
 
 
 def joined(inputs, targets, vocabulary):
@@ -203,17 +187,6 @@ def test_prefix_lm_splits_uniformly():
     assert shares[0] == 0
     # a share of 1/5 has a standard deviation of 0.0057
     assert np.allclose(shares[1:], 0.2, atol=0.03)
-
-
-def seqio_seeds(first):
-    """The seeds of one `seqio.map_over_dataset` for dataset after dataset element.
-
-    Of tf.data's random datasets of the seeds `first` and `first + 1`, which are a Philox whose key
-    is the seed that TensorFlow takes where none is set for all.
-    """
-    for block in itertools.count():
-        words = [stateless.philox(block, 0, first + i, 0, 87654321, 0) for i in (0, 1)]
-        yield from zip(*words, strict=True)
 
 
 def test_seqio_hands_out_these_seeds():

@@ -1,0 +1,124 @@
+"""Our objectives against those of Google's t5 package: masks, examples, lengths, split points."""
+
+import json
+
+import compared
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+from t5.data import preprocessors
+from t5_seeds import T5_SIZE, Ids, runs, seqio_seeds
+
+from prompt_tuning_jax.tasks import pretraining
+
+FEATURE = seqio.Feature(seqio.PassThroughVocabulary(T5_SIZE), add_eos=True)
+FEATURES = {"inputs": FEATURE, "targets": FEATURE}
+SPANS = {
+    "inputs_fn": preprocessors.noise_span_to_unique_sentinel,
+    "targets_fn": preprocessors.nonnoise_span_to_unique_sentinel,
+    "noise_mask_fn": preprocessors.random_spans_noise_mask,
+}
+
+
+def of_seeds(*seeds):
+    return [tf.constant(seed, tf.int64) for seed in seeds]
+
+
+def drawn_seeds(rng, count):
+    return rng.integers(-(2**63), 2**63, (count, 2))
+
+
+def test_masks():
+    rng = np.random.default_rng(0)
+    failed = 0
+    for _ in range(1000):
+        length = int(rng.choice([rng.integers(0, 40), rng.integers(0, 1200)]))
+        density, mean = rng.uniform(0.02, 0.8), rng.uniform(1, 8)
+        seeds = drawn_seeds(rng, 2)
+        ours = pretraining.random_spans_noise_mask(length, seeds, density, mean)
+        try:
+            theirs = preprocessors.random_spans_noise_mask(length, density, of_seeds(*seeds), mean)
+        except tf.errors.InvalidArgumentError:
+            # more spans than kept tokens: ours has as many as can be
+            failed += 1
+            kept = length - ours.sum()
+            assert np.rint(ours.sum() / mean) > kept == runs(ours)
+            continue
+        compared.same("masks of span corruption", [ours.tolist()], [theirs.numpy().tolist()])
+    assert 0 < failed < 200
+
+
+def test_examples_of_a_seed():
+    rng = np.random.default_rng(1)
+    for _ in range(1000):
+        ids = rng.integers(3, 32000, rng.integers(1, 600)).astype(np.int32)
+        [seed] = drawn_seeds(rng, 1)
+        theirs = preprocessors.single_example_denoise(
+            {"targets": tf.constant(ids)},
+            *of_seeds(seed),
+            output_features=FEATURES,
+            noise_density=0.15,
+            **SPANS,
+        )
+        inputs, targets = pretraining.denoise(ids, seed, Ids(T5_SIZE))
+        ours = [(inputs.tolist(), targets.tolist())]
+        expected = [(theirs["inputs"].numpy().tolist(), theirs["targets"].numpy().tolist())]
+        compared.same("examples of span corruption", ours, expected)
+
+
+@pytest.mark.parametrize(("density", "mean"), [(0.15, 3.0), (0.5, 3.0), (0.15, 1.0), (0.3, 8.0)])
+def test_lengths(density, mean):
+    sizes = range(8, 1100)
+    theirs = [preprocessors.random_spans_helper(n, density, mean, 1, 1) for n in sizes]
+    ours = [pretraining.span_corruption_lengths(n, density, mean) for n in sizes]
+    compared.same("lengths of span corruption", ours, theirs)
+
+
+def test_the_whole_chain(shared):
+    """t5's span_corruption over 500 documents of C4, from seqio's seed on: every example."""
+    lines = (shared / "data/span_corruption/tokenized_500.jsonl").read_text().splitlines()
+    documents = [json.loads(line)["targets"] for line in lines]
+    lengths = {"inputs": 512, "targets": 114}
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ({"targets": document} for document in documents),
+        output_signature={"targets": tf.TensorSpec([None], tf.int32)},
+    )
+    with seqio.map_seed_manager(7):
+        theirs = list(preprocessors.span_corruption(dataset, lengths, FEATURES).as_numpy_iterator())
+    size, _ = pretraining.span_corruption_lengths(lengths["inputs"])
+    pieces = []
+    for first in range(0, len(documents), 128):
+        joint = np.concatenate(documents[first : first + 128])
+        pieces += [joint[start : start + size] for start in range(0, len(joint), size)]
+    ours = [
+        tuple(part.tolist() for part in pretraining.denoise(piece, seed, Ids(T5_SIZE)))
+        for piece, seed in zip(pieces, seqio_seeds(7 + 4), strict=False)
+    ]
+    expected = [(row["inputs"].tolist(), row["targets"].tolist()) for row in theirs]
+    assert len(expected) > 400
+    compared.same("examples of span corruption", ours, expected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 9, 40])
+def test_split_points(length):
+    """Over many draws t5's prefixes and ours have the same lengths, every one that there can be."""
+    document = np.arange(3, 3 + length)
+    lengths = {"inputs": 10, "targets": 10}
+    dataset = tf.data.Dataset.from_tensors({"targets": document.astype(np.int32)}).repeat(200)
+    with seqio.map_seed_manager(0):
+        theirs = list(preprocessors.prefix_lm(dataset, lengths, FEATURES).as_numpy_iterator())
+    rng = np.random.default_rng(0)
+    ours = [pretraining.prefix_lm(document, rng, Ids(T5_SIZE), lengths) for _ in range(200)]
+    for row in theirs:
+        # a piece of the document, cut in two
+        whole = np.concatenate([row["inputs"], row["targets"]])
+        np.testing.assert_array_equal(whole, np.arange(whole[0], whole[0] + len(whole)))
+    found = {len(inputs) for inputs, _ in ours}
+    expected = {
+        len(row["inputs"])
+        for row in theirs
+        if len(row["inputs"]) + len(row["targets"]) == min(length, 9)
+    }
+    compared.same("prefixes' lengths", sorted(found), sorted(expected))
+    assert found == set(range(min(1, length - 1), max(1, min(length, 9))))
