@@ -16,6 +16,7 @@ import numpy as np
 
 from prompt_tuning_jax import token_cache
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.tasks import sentinel
 from prompt_tuning_jax.tasks.task import Example, Task
 from prompt_tuning_jax.token_cache import Ragged
 from prompt_tuning_jax.vocabulary import Vocabulary
@@ -144,6 +145,9 @@ def tokenise(
         else:
             texts = [example[feature] for example in examples]
             tokens[feature] = token_cache.encode(texts, vocabulary, cache_dir)
+    if first := sentinel.beginning(task, vocabulary):
+        targets = tokens["targets"]
+        tokens["targets"] = Ragged.of([*first, *targets[i]] for i in range(len(targets)))
     result = TokenSet(task, split, vocabulary, lengths, examples, **tokens)
     for feature, count in result.cut.items():
         if warn and count:

@@ -23,7 +23,7 @@ from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.predictor import decode, load
 from prompt_tuning_jax.progress import Progress
-from prompt_tuning_jax.tasks import leaderboard
+from prompt_tuning_jax.tasks import leaderboard, sentinel
 
 
 @functools.partial(jax.jit, static_argnames=("model", "loss"))
@@ -60,7 +60,10 @@ class Evaluation:
     def _label_tokens(self) -> np.ndarray | None:
         """The label words' ids [C,U'], with their ends, zero padded."""
         vocabulary, length = self._tokens.vocabulary, self._tokens.lengths["targets"]
-        words = [[*vocabulary.encode(word), vocabulary.eos_id] for word in self.task.label_words]
+        first = sentinel.beginning(self.task, vocabulary)
+        words = [
+            [*first, *vocabulary.encode(word), vocabulary.eos_id] for word in self.task.label_words
+        ]
         if not words:
             return None
         ids = np.zeros((len(words), max(map(len, words))), np.int32)
@@ -136,7 +139,7 @@ class Evaluation:
                 ids = decode(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
                 texts += [vocabulary.decode(row.tolist()) for row in np.asarray(ids)[:real]]
                 bar.update(real)
-        return texts
+        return [sentinel.without(text) for text in texts] if self.task.sentinel else texts
 
     def _teacher_forced(self, model, theta, tuned) -> dict[str, float]:
         """Loss in nats a target token and accuracy (0-100); nothing where targets are unknown."""

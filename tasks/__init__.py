@@ -1,6 +1,7 @@
 """Tasks and mixtures by name: `TASKS` and `MIXTURES` of each module of this folder.
 
-`TASKS` is {name: Task}, `MIXTURES` {name: {task's name: rate}}.
+`TASKS` is {name: Task}, `MIXTURES` {name: {task's name: rate}}. `sentinel_` before a name gives
+the twins that tasks/sentinel.py makes of them.
 """
 
 import collections
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.tasks import sentinel
 from prompt_tuning_jax.tasks.task import Task
 
 Known = dict[str, Task | Mapping[str, float]]
@@ -97,6 +99,11 @@ def _find(name: str, module: str | None) -> Task | Mapping[str, float]:
         if name in found:
             return found[name]
         known += found
+    if name.startswith(sentinel.PREFIX):
+        plain = _find(name.removeprefix(sentinel.PREFIX), module)
+        if isinstance(plain, Task):
+            return sentinel.twin(plain)
+        return {sentinel.PREFIX + task: rate for task, rate in plain.items()}
     nearest = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
     raise UserError(f"no task '{name}'; {hint}")

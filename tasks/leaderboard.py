@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.tasks import sentinel
 from prompt_tuning_jax.tasks.task import Example, LabelId, Task
 
 _FILES = {
@@ -48,7 +49,7 @@ def check(tasks: Iterable[Task]) -> None:
 
 
 def file_name(task: Task) -> str:
-    """What the leaderboard calls a task's file; a taskless twin has its task's.
+    """What the leaderboard calls a task's file; a twin has its task's.
 
     Raises:
       UserError: it is no task of SuperGLUE.
@@ -125,4 +126,4 @@ def _line(idx: int, label) -> str:
 
 
 def _untwinned(task: Task) -> str:
-    return task.name.removeprefix("taskless_")
+    return task.name.removeprefix(sentinel.PREFIX).removeprefix("taskless_")

@@ -7,6 +7,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from prompt_tuning_jax.tasks import sentinel
 from prompt_tuning_jax.tasks.task import Task
 from prompt_tuning_jax.vocabulary import Vocabulary
 
@@ -39,6 +40,7 @@ def register(
         preprocessors=[
             seqio.preprocessors.tokenize,
             *([functools.partial(_drawn, task=task)] if task.objective else []),
+            *([_with_sentinel] if task.sentinel else []),
             seqio.preprocessors.append_eos_after_trim,
         ],
         output_features={"inputs": feature, "targets": feature},
@@ -77,8 +79,15 @@ def _drawn(dataset, sequence_length, output_features, *, task):
     return apply(dataset)
 
 
+@seqio.map_over_dataset
+def _with_sentinel(example, output_features):
+    """Preprocessor that puts the first sentinel before the tokens of "targets"."""
+    last = output_features["targets"].vocabulary.vocab_size - 1
+    return {**example, "targets": tf.concat([[last], example["targets"]], axis=0)}
+
+
 def _postprocess(task, text, example, is_target=False):
     ours = json.loads(example["example"])
     if is_target and task.target:
         return task.target(ours)
-    return task.postprocess(text, ours)
+    return task.postprocess(sentinel.without(text) if task.sentinel else text, ours)

@@ -54,6 +54,8 @@ class Task:
       objective: pre-training alone: (token ids, rng, vocabulary, lengths) -> (input ids, target
         ids), none with EOS. Applied to the tokens of "targets" each time that an example is drawn.
       vocabulary_digest: the only vocabulary that the examples' tokens belong to; "" for any.
+      sentinel: whether what a model is to say begins with the first sentinel (tasks/sentinel.py);
+        texts, label words and what is scored are without it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Task:
     selection: tuple[str, ...] = ("accuracy",)
     objective: Callable | None = None
     vocabulary_digest: str = ""
+    sentinel: bool = False
 
     def examples(self, split: str, data_dir: str | None = None) -> list[Example]:
         """The split's examples in order; those without "idx" get their number as "idx".
