@@ -16,6 +16,7 @@ from prompt_tuning_jax import artifacts, backbones, sharding, t5
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Tree
+from prompt_tuning_jax.tasks import sentinel
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 
@@ -83,6 +84,8 @@ class Predictor:
                 jax.random.fold_in(rng, start),
             )
             predictions += [self.vocabulary.decode(row.tolist()) for row in out[: len(real)]]
+        if self.facts.get("sentinel"):
+            return [sentinel.without(text) for text in predictions]
         return predictions
 
     def decode(

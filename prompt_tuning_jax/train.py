@@ -254,6 +254,7 @@ def train(
             "backbone": where,
             "tasks": names,
             "lengths": lengths,
+            "sentinel": any(task.sentinel for task, _ in trained_on),
             "step": step,
             "metrics": metrics,
         }
