@@ -17,9 +17,12 @@ import numpy as np
 from prompt_tuning_jax import token_cache
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import sentinel
+from prompt_tuning_jax.tasks.corpora import Stream
 from prompt_tuning_jax.tasks.task import Example, Task
 from prompt_tuning_jax.token_cache import Ragged
 from prompt_tuning_jax.vocabulary import Vocabulary
+from prompt_tuning_jax.window_stream import WindowStream
+from prompt_tuning_jax.windows import Windows
 
 # encoder_input_tokens [B,T], and decoder_target_tokens, decoder_input_tokens and
 # decoder_loss_weights [B,U]; all int32, padded with 0.
@@ -29,6 +32,8 @@ Batch = dict[str, np.ndarray]
 _ORDER, _MIXTURE, _OBJECTIVE, _K_SHOT = range(4)
 # Examples over which a mixture's rates hold exactly.
 _BLOCK = 1 << 16
+# Windows of a corpus that stand for it where nobody says how many.
+WINDOWS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,17 +100,7 @@ class TokenSet:
         A text longer than its length keeps its beginning and ends with EOS all the same (seqio's
         `append_eos_after_trim`). `seed` is for what a pre-training objective draws.
         """
-        inputs, targets = self.inputs[index], self.targets[index]
-        if self.task.objective:
-            rng = np.random.default_rng(seed)
-            inputs, targets = self.task.objective(targets, rng, self.vocabulary, self.lengths)
-        return self._ended(inputs, "inputs"), self._ended(targets, "targets")
-
-    def _ended(self, ids: np.ndarray, feature: str) -> np.ndarray:
-        kept = min(len(ids), self.lengths[feature] - 1)
-        ended = np.full(kept + 1, self.vocabulary.eos_id, np.int32)
-        ended[:kept] = ids[:kept]
-        return ended
+        return _pair(self, self.inputs[index], self.targets[index], seed)
 
 
 def tokenise(
@@ -116,6 +111,7 @@ def tokenise(
     data_dir: str | None = None,
     cache_dir: str | os.PathLike | None = None,
     warn: bool = True,
+    windows: int | None = None,
 ) -> TokenSet:
     """Reads a split and gives its tokens; says in one line how many texts will be cut.
 
@@ -127,14 +123,19 @@ def tokenise(
       data_dir: folder of the official files, None for the task's own source.
       cache_dir: where tokens are kept between runs, None for the default (`cache.folder`).
       warn: whether to say it.
+      windows: of a corpus so many windows from its beginning are the examples, 1024 by default.
 
     Raises:
       UserError: as `Task.examples`, a length that leaves no room for a token and EOS, or the task's
         tokens belong to another vocabulary.
     """
-    known = isinstance(lengths, Mapping) and set(lengths) == {"inputs", "targets"}
-    if not known or not all(isinstance(n, int) and n >= 2 for n in lengths.values()):
-        raise UserError(f"TASK_FEATURE_LENGTHS {lengths}: give inputs and targets 2 tokens or more")
+    _check_lengths(lengths)
+    if isinstance(task.source, Stream):
+        streamed = Windows(task, split, vocabulary, lengths, data_dir)
+        few = streamed.first(WINDOWS if windows is None else windows)
+        texts = [vocabulary.decode(few[row].tolist()) for row in range(len(few))]
+        parts: list[Example] = [{"idx": i, "inputs": "", "targets": t} for i, t in enumerate(texts)]
+        return TokenSet(task, split, vocabulary, lengths, parts, Ragged.of([] for _ in texts), few)
     if task.vocabulary_digest not in ("", vocabulary.digest):
         raise UserError(f"task {task.name} has another vocabulary than {vocabulary.model_file}")
     examples = task.examples(split, data_dir)
@@ -158,17 +159,35 @@ def tokenise(
     return result
 
 
+def training_set(
+    task: Task,
+    vocabulary: Vocabulary,
+    lengths: Mapping[str, int],
+    data_dir: str | None = None,
+) -> TokenSet | Windows:
+    """What to train a task on: its training split, all of it as tokens or, of a corpus, a stream.
+
+    Raises:
+      UserError: as `tokenise`, but what a corpus holds is only known as it is read.
+    """
+    if not isinstance(task.source, Stream):
+        return tokenise(task, "train", vocabulary, lengths, data_dir)
+    _check_lengths(lengths)
+    return Windows(task, "train", vocabulary, lengths, data_dir)
+
+
 class TrainingBatches:
     """Batches of one task or of a mixture; each is a function of seed and step alone.
 
     Examples come in epochs: each example of a task once in an order of its own, then each once in
-    another order. In a mixture the tasks take turns at random; over every 65,536 examples their
-    numbers are exactly as the rates say (to the nearest whole number, and at least one).
+    another order; those of a corpus as `WindowStream` has them. In a mixture the tasks take turns
+    at random; over every 65,536 examples their numbers are exactly as the rates say (to the nearest
+    whole number, and at least one).
     """
 
     def __init__(
         self,
-        mixture: Sequence[tuple[TokenSet, float | str]],
+        mixture: Sequence[tuple[TokenSet | Windows, float | str]],
         batch_size: int,
         seed: int,
         k_shot: int | None = None,
@@ -176,34 +195,39 @@ class TrainingBatches:
         """
         Args:
           mixture: the training sets and their rates: numbers relative to one another, or
-            "proportional" for the number of examples. One task has any rate.
+            "proportional" for the number of examples, which a corpus does not tell. One task has
+            any rate.
           batch_size: B, over all hosts.
           seed: not negative.
           k_shot: train on so many examples of each label (of each task with free text), which the
             seed chooses; None for all.
 
         Raises:
-          UserError: a rate that is no positive number, a negative seed, k_shot below 1 or more than
-            there are examples of a label.
+          UserError: a rate that is no positive number, a negative seed, k_shot below 1, of a corpus
+            or more than there are examples of a label.
         """
         if seed < 0:
             raise UserError(f"seed {seed}: must not be negative")
-        self._sets = [token_set for token_set, _ in mixture]
+        self._lengths = mixture[0][0].lengths
         self._batch_size = batch_size
         self._seed = seed
-        # indices[task]: the examples to draw from, int64 [examples].
-        self._indices = [
-            np.arange(len(token_set)) if k_shot is None else self._few(number, token_set, k_shot)
-            for number, token_set in enumerate(self._sets)
-        ]
-        rates = [
-            _rate(token_set.task.name, rate, len(indices))
-            for (token_set, rate), indices in zip(mixture, self._indices, strict=True)
-        ]
+        self._drawn: list[_Epochs | _Stream] = []
+        rates = []
+        for number, (found, rate) in enumerate(mixture):
+            order = [seed, _ORDER, number]
+            if isinstance(found, Windows):
+                if k_shot is not None:
+                    raise UserError(f"k_shot {k_shot}: task {found.task.name} has no labels")
+                self._drawn.append(_Stream(found, order))
+                rates.append(_rate(found.task.name, rate, None))
+            else:
+                few = [seed, _K_SHOT, number]
+                indices = np.arange(len(found)) if k_shot is None else _few(found, k_shot, few)
+                self._drawn.append(_Epochs(found, indices, order))
+                rates.append(_rate(found.task.name, rate, len(indices)))
         # counts[task]: its examples in each block.
         self._counts = _apportion(rates, _BLOCK)
-        # Consecutive steps stay in the same epochs and the same block.
-        self._order = functools.lru_cache(2 * len(mixture))(self._shuffle)
+        # Consecutive steps stay in the same block.
         self._turns = functools.lru_cache(2)(self._deal)
 
     def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
@@ -211,7 +235,7 @@ class TrainingBatches:
         first, size = _rows_of(self._batch_size, process_index, process_count)
         first += step * self._batch_size
         pairs = [self._draw(position) for position in range(first, first + size)]
-        return _batch(pairs, size, self._sets[0].lengths)
+        return _batch(pairs, size, self._lengths)
 
     def _draw(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """The `position`-th example of the run."""
@@ -219,13 +243,7 @@ class TrainingBatches:
         tasks, earlier = self._turns(block)
         task = int(tasks[place])
         drawn = block * int(self._counts[task]) + int(earlier[place])
-        epoch, rank = divmod(drawn, len(self._indices[task]))
-        index = self._order(task, epoch)[rank]
-        return self._sets[task].pair(index, [self._seed, _OBJECTIVE, position])
-
-    def _shuffle(self, task: int, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng([self._seed, _ORDER, task, epoch])
-        return rng.permutation(self._indices[task])
+        return self._drawn[task].pair(drawn, [self._seed, _OBJECTIVE, position])
 
     def _deal(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         """Whose turn each position of a block is, and how many turns it had in the block before."""
@@ -236,22 +254,33 @@ class TrainingBatches:
             earlier[tasks == task] = np.arange(count)
         return tasks, earlier
 
-    def _few(self, number: int, token_set: TokenSet, k_shot: int) -> np.ndarray:
-        task = token_set.task
-        labels: dict[str, list[int]] = {}
-        for index, example in enumerate(token_set.examples):
-            label = example["targets"] if task.label_words else "any label"
-            labels.setdefault(label, []).append(index)
-        rng = np.random.default_rng([self._seed, _K_SHOT, number])
-        chosen: list[int] = []
-        for label, indices in sorted(labels.items()):
-            if not 1 <= k_shot <= len(indices):
-                raise UserError(
-                    f"k_shot {k_shot}: task {task.name} allows 1 to {len(indices)}, the number of "
-                    f"its examples of '{label}'"
-                )
-            chosen += rng.permutation(indices)[:k_shot].tolist()
-        return np.sort(chosen)
+
+class _Epochs:
+    """Examples in epochs, each of which has an order of its own."""
+
+    def __init__(self, token_set: TokenSet, indices: np.ndarray, seed: Sequence[int]):
+        """indices: the examples to draw from, int64 [examples]."""
+        self._token_set, self._indices, self._seed = token_set, indices, seed
+        # Consecutive steps stay in the same epochs.
+        self._order = functools.lru_cache(2)(self._shuffle)
+
+    def pair(self, drawn: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """As `TokenSet.pair`, of the `drawn`-th example of the run."""
+        epoch, rank = divmod(drawn, len(self._indices))
+        return self._token_set.pair(self._order(epoch)[rank], seed)
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([*self._seed, epoch]).permutation(self._indices)
+
+
+class _Stream:
+    """A corpus's windows, as `_Epochs`."""
+
+    def __init__(self, windows: Windows, seed: Sequence[int]):
+        self._windows, self._stream = windows, WindowStream(windows, seed)
+
+    def pair(self, drawn: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        return _pair(self._windows, np.zeros(0, np.int32), self._stream.window(drawn), seed)
 
 
 class EvaluationSet:
@@ -359,8 +388,55 @@ def _batch(
     }
 
 
-def _rate(name: str, rate: float | str, examples: int) -> float:
+def _pair(
+    of: TokenSet | Windows, inputs: np.ndarray, targets: np.ndarray, seed: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `TokenSet.pair`, of ids without EOS."""
+    if of.task.objective:
+        rng = np.random.default_rng(seed)
+        inputs, targets = of.task.objective(targets, rng, of.vocabulary, of.lengths)
+    return _ended(of, inputs, "inputs"), _ended(of, targets, "targets")
+
+
+def _ended(of: TokenSet | Windows, ids: np.ndarray, feature: str) -> np.ndarray:
+    kept = min(len(ids), of.lengths[feature] - 1)
+    ended = np.full(kept + 1, of.vocabulary.eos_id, np.int32)
+    ended[:kept] = ids[:kept]
+    return ended
+
+
+def _few(token_set: TokenSet, k_shot: int, seed: Sequence[int]) -> np.ndarray:
+    """Indices of so many examples of each label."""
+    task = token_set.task
+    labels: dict[str, list[int]] = {}
+    for index, example in enumerate(token_set.examples):
+        label = example["targets"] if task.label_words else "any label"
+        labels.setdefault(label, []).append(index)
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    for label, indices in sorted(labels.items()):
+        if not 1 <= k_shot <= len(indices):
+            raise UserError(
+                f"k_shot {k_shot}: task {task.name} allows 1 to {len(indices)}, the number of "
+                f"its examples of '{label}'"
+            )
+        chosen += rng.permutation(indices)[:k_shot].tolist()
+    return np.sort(chosen)
+
+
+def _check_lengths(lengths: Mapping[str, int]) -> None:
+    known = isinstance(lengths, Mapping) and set(lengths) == {"inputs", "targets"}
+    if not known or not all(isinstance(n, int) and n >= 2 for n in lengths.values()):
+        raise UserError(f"TASK_FEATURE_LENGTHS {lengths}: give inputs and targets 2 tokens or more")
+
+
+def _rate(name: str, rate: float | str, examples: int | None) -> float:
     if rate == "proportional":
+        if examples is None:
+            raise UserError(
+                f"task {name}: the size of a corpus is not known, so its rate is a number and not "
+                "'proportional'"
+            )
         return examples
     if not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise UserError(f"task {name}: rate {rate!r} is no positive number and not 'proportional'")

@@ -218,7 +218,7 @@ def evaluate(
     evaluations = [
         Evaluation(
             data.tokenise(
-                task, split, vocabulary=predictor.vocabulary, lengths=lengths, data_dir=data_dir
+                task, split, predictor.vocabulary, lengths, data_dir, windows=eval_examples
             ),
             batch_size=batch_size,
             decoder=decoder,

@@ -31,7 +31,7 @@ class Ragged:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int]]) -> "Ragged":
+    def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> "Ragged":
         """Of rows of ids."""
         arrays = [np.asarray(row, np.int32) for row in rows]
         offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)

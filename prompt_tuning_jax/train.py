@@ -131,11 +131,11 @@ def train(
     source = backbones.find(initial_checkpoint_path) if initial_checkpoint_path else None
     vocabulary = backbones.vocabulary(source, vocabulary_file, extra_ids)
     backbones.check_vocabulary(vocabulary, config)
-    tokenise = functools.partial(
-        data.tokenise, vocabulary=vocabulary, lengths=task_feature_lengths, data_dir=data_dir
-    )
-    training = [tokenise(task, "train") for task, _ in trained_on]
-    held_out = [tokenise(task, eval_split) for task in evaluated]
+    given = vocabulary, task_feature_lengths, data_dir
+    training = [data.training_set(task, *given) for task, _ in trained_on]
+    held_out = [
+        data.tokenise(task, eval_split, *given, windows=eval_examples) for task in evaluated
+    ]
     examples = {f"{t.task.name}/{t.split}": t.digest() for t in (*training, *held_out)}
     pieces = [vocabulary.digest, vocabulary.extra_ids]
     run.require({"vocabulary": pieces, "examples": examples})

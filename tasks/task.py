@@ -81,10 +81,7 @@ class Task:
           UserError: no such split, an empty split, or a record that is wrong (file and line named);
             only the test split may lack labels, and then all of them.
         """
-        if split not in self.source.splits:
-            raise UserError(
-                f"task {self.name} has no split '{split}'; it has {', '.join(self.source.splits)}"
-            )
+        self.check_split(split)
         examples: list[Example] = []
         lacked = False
         for record in self.source.records(split, data_dir):
@@ -102,14 +99,24 @@ class Task:
             raise UserError(f"task {self.name}, split '{split}': no examples in {place}")
         return examples
 
+    def check_split(self, split: str) -> None:
+        """UserError where the task has no such split."""
+        if split not in self.source.splits:
+            raise UserError(
+                f"task {self.name} has no split '{split}'; it has {', '.join(self.source.splits)}"
+            )
+
     def _lacks_answer(self, example: Example) -> bool:
         # A text to learn may be empty; a label or an answer may not. Who brings tokens knows.
         answers = self.label_words or (self.target and "targets_tokens" not in example)
         return bool(answers) and not example["targets"]
 
     def identity(self) -> dict:
-        """JSON-able facts that tell this task from another; runs that differ here differ."""
-        return {"name": self.name, "source": self.source.describe()}
+        """Facts (for `settings.encode`) that tell this task from another; so they do runs."""
+        facts = {"name": self.name, "source": self.source.describe()}
+        # a function has no settings to compare
+        objective = self.objective if dataclasses.is_dataclass(self.objective) else None
+        return facts | ({"objective": objective} if objective else {})
 
 
 @dataclasses.dataclass(frozen=True)
