@@ -41,7 +41,9 @@ def task_of(name, words=(), postprocess=same_text):
         ("axg", PAIR, ["entailment", "entailment"], "AX-g.jsonl", ["entailment"] * 2),
     ],
 )
-@pytest.mark.parametrize("prefix", ["super_glue_", "taskless_super_glue_"])
+@pytest.mark.parametrize(
+    "prefix", ["super_glue_", "taskless_super_glue_", "sentinel_taskless_super_glue_"]
+)
 def test_a_line_an_example(prefix, name, words, predictions, file, labels):
     task = task_of(prefix + name, words)
     assert leaderboard.file_name(task) == file

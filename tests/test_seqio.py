@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 seqio = pytest.importorskip("seqio")
 from prompt_tuning_jax import data, tasks  # noqa: E402
 from prompt_tuning_jax.errors import UserError  # noqa: E402
-from prompt_tuning_jax.tasks import pretraining, seqio_adapter  # noqa: E402
+from prompt_tuning_jax.tasks import pretraining, sentinel, seqio_adapter  # noqa: E402
 from prompt_tuning_jax.tasks.sources import Generated  # noqa: E402
 from prompt_tuning_jax.tasks.task import Task  # noqa: E402
 from prompt_tuning_jax.vocabulary import Vocabulary  # noqa: E402
@@ -120,18 +120,24 @@ def check_batches(name, file, lengths, folder, split, extra_ids=100):
             np.testing.assert_array_equal(batch[feature][:real], expected)
 
 
-def test_batches_of_a_tiny_task(tiny_file, cb_folder):
-    check_batches("super_glue_cb", tiny_file, LENGTHS, cb_folder, "train", extra_ids=10)
+@pytest.mark.parametrize("name", ["super_glue_cb", "sentinel_super_glue_cb"])
+def test_batches_of_a_tiny_task(tiny_file, cb_folder, name):
+    check_batches(name, tiny_file, LENGTHS, cb_folder, "train", extra_ids=10)
 
 
-@pytest.mark.parametrize("name", ["super_glue_rte", "taskless_super_glue_rte"])
+@pytest.mark.parametrize(
+    "name", ["super_glue_rte", "taskless_super_glue_rte", "sentinel_super_glue_rte"]
+)
 def test_batches_of_rte(shared, name):
     folder = str(shared / "data/superglue")
     check_batches(name, t5_file(shared), {"inputs": 128, "targets": 4}, folder, "validation")
 
 
 def check_scores(name, file, folder, split, other_texts, extra_ids=100):
-    """`data.score` is what seqio's Evaluator makes of the same predictions."""
+    """`data.score` is what seqio's Evaluator makes of the same predictions.
+
+    Of a task with the sentinel, seqio has it before each of them.
+    """
     task = tasks.get(name)
     seqio_adapter.register(task, file, extra_ids, data_dir=folder)
     examples = task.examples(split, folder)
@@ -141,7 +147,7 @@ def check_scores(name, file, folder, split, other_texts, extra_ids=100):
         example["targets"] if rng.random() < 0.6 else rng.choice([*task.label_words, *other_texts])
         for example in examples
     ]
-    ids = [vocabulary.encode(str(text)) for text in texts]
+    ids = [[*sentinel.beginning(task, vocabulary), *vocabulary.encode(str(t))] for t in texts]
     evaluator = seqio.Evaluator(name, seqio.EncDecFeatureConverter(pack=False), split)
     padded = np.zeros((len(ids), max(map(len, ids)) + 1), np.int32)
     for row, tokens in enumerate(ids):
@@ -151,13 +157,15 @@ def check_scores(name, file, folder, split, other_texts, extra_ids=100):
         return [(int(i), padded[i]) for i, _ in dataset.as_numpy_iterator()]
 
     theirs, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
-    ours = data.score(task, examples, [vocabulary.decode(row) for row in padded])
+    said = [vocabulary.decode(row[task.sentinel :]) for row in padded]
+    ours = data.score(task, examples, said)
     assert ours == pytest.approx(theirs.result()[name])
     assert any(0 < value < 100 for value in ours.values())
 
 
-def test_scores_of_a_tiny_task(tiny_file, cb_folder):
-    check_scores("super_glue_cb", tiny_file, cb_folder, "train", ["rains"], extra_ids=10)
+@pytest.mark.parametrize("name", ["super_glue_cb", "sentinel_super_glue_cb"])
+def test_scores_of_a_tiny_task(tiny_file, cb_folder, name):
+    check_scores(name, tiny_file, cb_folder, "train", ["rains"], extra_ids=10)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +191,7 @@ def made_up_folder(tmp_path_factory):
         "taskless_super_glue_copa",
         "glue_stsb",
         "squad",
+        "sentinel_squad",
         "mrqa_drop",
     ],
 )
@@ -204,6 +213,10 @@ def test_registry_has_every_task(tiny_file, cb_folder, monkeypatch):
     mixture = seqio.get_mixture_or_task("super_glue_proportional")
     rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
     assert rates == tasks.mixtures()["super_glue_proportional"]
+    mixture = seqio.get_mixture_or_task("sentinel_super_glue_proportional")
+    assert {task.name: mixture.get_rate(task) for task in mixture.tasks} == {
+        f"sentinel_{name}": rate for name, rate in rates.items()
+    }
     task = seqio.get_mixture_or_task("super_glue_cb")
     assert task.output_features["inputs"].vocabulary.vocab_size == Vocabulary(tiny_file).vocab_size
     example = next(task.get_dataset(None, "train", shuffle=False).as_numpy_iterator())
