@@ -11,7 +11,7 @@ import pytest
 import tiny_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from t5_seeds import T5_SIZE, Ids, runs, seqio_seeds
+from t5_examples import T5_SIZE, Ids, runs, seqio_seeds, t5s_examples
 
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import pretraining, stateless
@@ -200,21 +200,27 @@ def test_seqio_hands_out_these_seeds():
         assert list(itertools.islice(seqio_seeds(number), 9)) == expected
 
 
+def test_t5s_examples_of_three_small_documents(tmp_path):
+    documents = [[*range(3, 80)], [80], [*range(3, 40)]]
+    file = tmp_path / "documents.jsonl"
+    file.write_text("".join(json.dumps({"targets": ids}) + "\n" for ids in documents))
+    ours = list(t5s_examples(file, {"inputs": 48, "targets": 16}, 94043, size=100))
+    # made by t5 0.9.4
+    assert [targets.tolist() for _, targets in ours] == [
+        [99, 14, 15, 16, 17, 98, 41, 42, 43, 97, 54],
+        [99, 62, 63, 98, 76, 77, 78, 79, 97, 27, 28],
+        [99, 38, 39],
+    ]
+    whole = [token for pair in ours for token in joined(*pair, Ids(100, 8))]
+    assert whole == [token for document in documents for token in document]
+
+
 def test_t5s_golden_examples(shared):
-    """T5's first 20 examples of C4 at seqio's seed 94043: the same, of the same documents."""
+    """T5's first 20 examples of C4 at seqio's seed 94043, of the same documents."""
     folder = shared / "data/span_corruption"
-    documents = map(json.loads, (folder / "tokenized_500.jsonl").open())
     golden = [json.loads(line) for line in (folder / "golden_20.jsonl").open()]
     assert len(golden) == 20
-    length, targets_length = pretraining.span_corruption_lengths(1024)
-    # T5 joins 128 documents (each whole: they are shorter than 65536) and cuts them into pieces.
-    joint = [
-        token for document in itertools.islice(documents, 128) for token in document["targets"]
-    ]
-    # Of 94043 the choice of a chunk draws, of 94045 the cutting, though neither has a choice.
-    for number, (example, seed) in enumerate(zip(golden, seqio_seeds(94047), strict=False)):
-        piece = np.array(joint[number * length : (number + 1) * length])
-        inputs, targets = pretraining.denoise(piece, seed, Ids(T5_SIZE))
+    ours = t5s_examples(folder / "tokenized_500.jsonl", {"inputs": 1024, "targets": 1024}, 94043)
+    for example, (inputs, targets) in zip(golden, ours, strict=False):
         assert inputs.tolist() == example["inputs"]
         assert targets.tolist() == example["targets"]
-        assert (len(inputs), len(targets)) == (1024 - 1, targets_length - 1)

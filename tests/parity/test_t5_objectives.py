@@ -8,7 +8,7 @@ import pytest
 import seqio
 import tensorflow as tf
 from t5.data import preprocessors
-from t5_seeds import T5_SIZE, Ids, runs, seqio_seeds
+from t5_examples import T5_SIZE, Ids, runs, t5s_examples
 
 from prompt_tuning_jax.tasks import pretraining
 
@@ -75,29 +75,35 @@ def test_lengths(density, mean):
     compared.same("lengths of span corruption", ours, theirs)
 
 
-def test_the_whole_chain(shared):
-    """t5's span_corruption over 500 documents of C4, from seqio's seed on: every example."""
-    lines = (shared / "data/span_corruption/tokenized_500.jsonl").read_text().splitlines()
-    documents = [json.loads(line)["targets"] for line in lines]
-    lengths = {"inputs": 512, "targets": 114}
+def check_chain(file, lengths, seed):
+    """t5's `span_corruption` over tokenised documents, from seqio's seed on: every example."""
+    documents = [json.loads(line) for line in file.read_text().splitlines()]
     dataset = tf.data.Dataset.from_generator(
-        lambda: ({"targets": document} for document in documents),
-        output_signature={"targets": tf.TensorSpec([None], tf.int32)},
+        lambda: documents, output_signature={"targets": tf.TensorSpec([None], tf.int32)}
     )
-    with seqio.map_seed_manager(7):
-        theirs = list(preprocessors.span_corruption(dataset, lengths, FEATURES).as_numpy_iterator())
-    size, _ = pretraining.span_corruption_lengths(lengths["inputs"])
-    pieces = []
-    for first in range(0, len(documents), 128):
-        joint = np.concatenate(documents[first : first + 128])
-        pieces += [joint[start : start + size] for start in range(0, len(joint), size)]
-    ours = [
-        tuple(part.tolist() for part in pretraining.denoise(piece, seed, Ids(T5_SIZE)))
-        for piece, seed in zip(pieces, seqio_seeds(7 + 4), strict=False)
+    with seqio.map_seed_manager(seed):
+        theirs = preprocessors.span_corruption(dataset, lengths, FEATURES)
+    expected = [
+        (row["inputs"].tolist(), row["targets"].tolist()) for row in theirs.as_numpy_iterator()
     ]
-    expected = [(row["inputs"].tolist(), row["targets"].tolist()) for row in theirs]
-    assert len(expected) > 400
+    ours = [(a.tolist(), b.tolist()) for a, b in t5s_examples(file, lengths, seed)]
     compared.same("examples of span corruption", ours, expected)
+    return expected
+
+
+def test_the_whole_chain_of_c4(shared):
+    file = shared / "data/span_corruption/tokenized_500.jsonl"
+    assert len(check_chain(file, {"inputs": 512, "targets": 114}, 7)) > 400
+
+
+def test_the_whole_chain_of_made_up_documents(tmp_path):
+    rng = np.random.default_rng(2)
+    for seed in (0, 2**31 - 9):
+        # more than one group of 128 documents
+        documents = [rng.integers(3, 32000, rng.integers(1, 60)).tolist() for _ in range(300)]
+        file = tmp_path / "documents.jsonl"
+        file.write_text("".join(json.dumps({"targets": ids}) + "\n" for ids in documents))
+        assert len(check_chain(file, {"inputs": 32, "targets": 16}, seed)) > 100
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 9, 40])
