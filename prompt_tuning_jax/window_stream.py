@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class WindowStream:
         # where each block begins, as far as is known
         self._starts = self._known()
         self._kept = self._starts[-1].window
+        # what goes on from a place, so that no shard is read from its beginning for each block
+        self._open: tuple[Position | None, Iterator] = None, iter(())
         # one thread: a block is built after the one before it
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "windows")
         self._blocks = functools.lru_cache(3)(self._submit)
@@ -107,12 +109,15 @@ class WindowStream:
 
     def _rest(self, start: Position) -> tuple[list[np.ndarray], Position]:
         """A block's windows in the order of reading, none at an epoch's end; where the next is."""
-        rng = np.random.default_rng([*self._seed, _SHARDS, start.epoch])
-        order = rng.permutation(len(self._windows.shards))
+        place, reader = self._open
+        if place != start:
+            rng = np.random.default_rng([*self._seed, _SHARDS, start.epoch])
+            reader = self._windows.read(start, rng.permutation(len(self._windows.shards)))
         windows: list[np.ndarray] = []
-        for more, following in self._windows.read(start, order):
+        for more, following in reader:
             windows += more
             if len(windows) >= self._windows.source.shuffled:
+                self._open = following, reader
                 return windows, following
         return windows, Position(start.window + len(windows), start.epoch + 1)
 

@@ -296,17 +296,17 @@ class TfdsShard:
         return f"{info.full_name} {info.splits[self.split].num_bytes} {self.start} {self.end}"
 
 
-def pieces(chunks: Iterable[str]) -> Iterator[str]:
-    """The text that the chunks make, in pieces of at most `LONGEST` characters.
+def pieces(chunks: Iterable[str], longest: int = LONGEST) -> Iterator[str]:
+    """The text that the chunks make, in pieces of at most so many characters.
 
     It is cut between words, or anywhere in a word that is longer; what is blank is left out.
     """
     rest = ""
     for chunk in chunks:
         rest, start = rest + chunk, 0
-        while len(rest) - start > LONGEST:
-            end = max(rest.rfind(blank, start, start + LONGEST + 1) for blank in " \n")
-            end = end if end > start else start + LONGEST
+        while len(rest) - start > longest:
+            end = max(rest.rfind(blank, start, start + longest + 1) for blank in " \n")
+            end = end if end > start else start + longest
             if piece := rest[start:end].strip():
                 yield piece
             start = end
@@ -339,7 +339,7 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = f"{str(error).strip():.200}"
+        reason = f"{str(error).strip().partition(chr(10))[0]:.200}"
         raise UserError(
             f"{what} cannot be read ({reason}); prepare it with TFDS, or give files"
         ) from error
