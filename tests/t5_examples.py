@@ -66,16 +66,16 @@ class Corpus(Stream):
         return [Lines(data_dir)]
 
 
-def t5s_examples(file, lengths, seed, size=T5_SIZE):
-    """What T5's span corruption makes of tokenised documents, {"targets": ids} a line.
+def windows(file, objective, lengths, size=T5_SIZE, together=128):
+    """Tokenised documents, {"targets": ids} a line, read and packed as a corpus is."""
+    task = Task("tokenised", Corpus(together=together), None, objective=objective)
+    for some, _ in Windows(task, "train", Tokenised(size), lengths, str(file)).read():
+        yield from some
 
-    Ours, read and packed as a corpus is, and corrupted by the seeds that seqio would give.
-    """
-    task = Task("spans", Corpus(), None, objective=objectives.SpanCorruption())
-    vocabulary = Tokenised(size)
-    packed = Windows(task, "train", vocabulary, lengths, str(file)).read()
+
+def t5s_examples(file, lengths, seed, size=T5_SIZE):
+    """What T5's span corruption makes of tokenised documents by seqio's seed; our functions."""
+    packed = windows(file, objectives.SpanCorruption(), lengths, size)
     # of `seed` T5 draws which part of a longer document it takes, of `seed` + 2 nothing
-    for window, pair in zip(
-        (w for ws, _ in packed for w in ws), seqio_seeds(seed + 4), strict=False
-    ):
-        yield pretraining.denoise(window, pair, vocabulary)
+    for window, pair in zip(packed, seqio_seeds(seed + 4), strict=False):
+        yield pretraining.denoise(window, pair, Ids(size))
