@@ -8,7 +8,8 @@ so that an objective's result never exceeds `lengths["inputs"] - 1` tokens of in
 Sources: Raffel et al. 2020 (arXiv 1910.10683), sections 3.1.4 and 3.2.3; T5's
 `t5.data.preprocessors` (`span_corruption`, `prefix_lm`). Of the same tokens and the same seed
 `denoise` makes T5's very example. T5 joins documents and cuts what comes out into pieces of one
-length; an objective gets one document, and takes a random window of what is too long.
+length, as a corpus is read here too (windows.py); an objective takes what it is given for one
+document, and a random window of it where it is too long.
 """
 
 from collections.abc import Mapping, Sequence
