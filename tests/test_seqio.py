@@ -312,6 +312,11 @@ def test_task_that_a_user_has_in_seqio(tiny_file, tmp_path, monkeypatch):
     cat = vocabulary.encode("a cat")
     assert tokens.pair(0, [0])[0].tolist() == [*cat, *cat, 1]
     assert tokens.pair(0, [0])[1].tolist() == [*vocabulary.encode("mat"), 1]
+    twin = data.tokenise(
+        tasks.get("sentinel_theirs", "of_theirs"), "validation", vocabulary, LENGTHS
+    )
+    assert twin.pair(0, [0])[0].tolist() == [*cat, *cat, 1]
+    assert twin.pair(0, [0])[1].tolist() == [vocabulary.sentinel(0), *vocabulary.encode("mat"), 1]
     assert [example["inputs"] for example in tokens.examples] == ["a cat", "it rains"]
     json.dumps(tokens.examples)
     scores = data.score(task, tokens.examples, ["CAT", "cat"])
