@@ -55,8 +55,9 @@ SHOW_TASK_FLAGS = {
     "backbone": "INITIAL_CHECKPOINT_PATH",
 }
 _GIN_FLAGS = ("gin_file", "gin_search_paths", "gin_bindings")
-# A path or a word that the user need not quote: letters first, or a path's usual beginning.
-_BARE = re.compile(r"[A-Za-z_./~][\w./~:+@=-]*")
+# A path, a pattern of paths or a word that the user need not quote: letters first, or a path's
+# usual beginning.
+_BARE = re.compile(r"[A-Za-z_./~][\w./~:+@=*?-]*")
 
 
 @dataclass(frozen=True)

@@ -71,4 +71,9 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
             for key in keys
             for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
+    lists = isinstance(old, list) and isinstance(new, list) and len(old) == len(new)
+    # a list of words or numbers is clearest as a whole
+    if lists and any(isinstance(item, dict | list) for item in (*old, *new)):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for i, pair in pairs for line in differences(*pair, f"{path}[{i}]")]
     return [] if old == new else [f"{path}: {old!r} -> {new!r}"]

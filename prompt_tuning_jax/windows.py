@@ -56,12 +56,23 @@ class Windows:
         lengths: Mapping[str, int],
         data_dir: str | None = None,
     ):
-        """Finds the shards; nothing is read. UserError where there are none."""
-        task.check_split(split)
+        """Finds the shards; nothing is read.
+
+        Raises:
+          UserError: there are none, or what the objective raises of a full row.
+        """
         assert isinstance(task.source, Stream)
+        if split not in task.source.splits:
+            known = ", ".join(task.source.splits)
+            raise UserError(
+                f"corpus {task.name} has no split '{split}', it has {known}: give files of it "
+                "(VALIDATION_FILES), or EVAL_TASKS=[] to evaluate nothing"
+            )
         self.task, self.split, self.vocabulary, self.lengths = task, split, vocabulary, lengths
         objective: Any = task.objective
         self.size: int = objective.window(lengths)
+        # too few sentinels, for instance, are known before there is a row
+        objective(np.zeros(self.size, np.int32), np.random.default_rng(0), vocabulary, lengths)
         self.source = task.source
         self.shards = task.source.shards(split, data_dir)
 

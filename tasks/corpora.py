@@ -60,8 +60,19 @@ class Stream:
     together: int = 128
     shuffled: int = 8192
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """As `Source.splits`, and so the methods below."""
+        raise NotImplementedError
+
     def shards(self, split: str, data_dir: str | None = None) -> Sequence[Shard]:
         """The split's shards, always in one order."""
+        raise NotImplementedError
+
+    def origin(self, split: str, data_dir: str | None = None) -> str:
+        raise NotImplementedError
+
+    def describe(self) -> dict:
         raise NotImplementedError
 
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:

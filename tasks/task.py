@@ -81,7 +81,10 @@ class Task:
           UserError: no such split, an empty split, or a record that is wrong (file and line named);
             only the test split may lack labels, and then all of them.
         """
-        self.check_split(split)
+        if split not in self.source.splits:
+            raise UserError(
+                f"task {self.name} has no split '{split}'; it has {', '.join(self.source.splits)}"
+            )
         examples: list[Example] = []
         lacked = False
         for record in self.source.records(split, data_dir):
@@ -98,13 +101,6 @@ class Task:
             place = self.source.origin(split, data_dir)
             raise UserError(f"task {self.name}, split '{split}': no examples in {place}")
         return examples
-
-    def check_split(self, split: str) -> None:
-        """UserError where the task has no such split."""
-        if split not in self.source.splits:
-            raise UserError(
-                f"task {self.name} has no split '{split}'; it has {', '.join(self.source.splits)}"
-            )
 
     def _lacks_answer(self, example: Example) -> bool:
         # A text to learn may be empty; a label or an answer may not. Who brings tokens knows.

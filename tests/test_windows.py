@@ -125,7 +125,7 @@ def test_the_first_windows_stand_for_the_validation_split(vocabulary, tmp_path):
         assert few.examples[0] == {"idx": 0, "inputs": "", "targets": "e e l l"}
     with pytest.raises(UserError, match="0 windows of own/validation"):
         data.tokenise(task, "validation", vocabulary, LENGTHS, windows=0)
-    with pytest.raises(UserError, match="no split 'test'; it has train, validation"):
+    with pytest.raises(UserError, match="no split 'test', it has train, validation: give"):
         data.tokenise(task, "test", vocabulary, LENGTHS)
 
 
