@@ -5,10 +5,12 @@ A gin file says, for instance:
     MIXTURE_OR_TASK_NAME = @corpora.Corpus()
     corpora.Corpus:
       name = 'novels'
+      texts = @corpora.Texts()
+      objective = @objectives.SpanCorruption()
+    corpora.Texts:
       train = 'novels/*.txt'
       validation = 'novels/A*.txt'
       document = 'file'
-      objective = @objectives.SpanCorruption()
 """
 
 import contextlib
@@ -85,9 +87,7 @@ class Stream:
         return {"together": self.together, "shuffled": self.shuffled}
 
 
-def Corpus(
-    name: str,
-    objective: Any,
+def Texts(
     train: str | Sequence[str] | None = None,
     validation: str | Sequence[str] | None = None,
     tfds: str | None = None,
@@ -95,12 +95,10 @@ def Corpus(
     field: str = "text",
     together: int = 128,
     shuffled: int = 8192,
-) -> Task:
-    """A pre-training task on files or on a TensorFlow dataset.
+) -> Stream:
+    """The texts of files or of a TensorFlow dataset.
 
     Args:
-      name: what results call it.
-      objective: of tasks/objectives.py, or a user's own with the same methods.
       train: the files of this split, a path in which *, ? and ** stand for what they do in a
         shell, or a list of such. JSON lines where they end in .jsonl or .json, text otherwise, both
         also gzipped (.gz).
@@ -114,35 +112,44 @@ def Corpus(
       shuffled: rows among which the order is random.
 
     Raises:
-      UserError: neither files nor a dataset, or both, or an unknown `document`,
-        or an objective that is none.
+      UserError: neither files nor a dataset, or both, or an unknown `document`.
     """
     if document not in DOCUMENTS:
-        known = ", ".join(DOCUMENTS)
-        raise UserError(f"corpus {name}: document = {document!r} is none of {known}")
+        raise UserError(f"corpus: document = {document!r} is none of {', '.join(DOCUMENTS)}")
     for setting, value in (("together", together), ("shuffled", shuffled)):
         if value < 1:
-            raise UserError(f"corpus {name}: {setting} = {value}, at least 1")
+            raise UserError(f"corpus: {setting} = {value}, at least 1")
+    given = {"train": _listed(train), "validation": _listed(validation)}
+    files = {split: patterns for split, patterns in given.items() if patterns}
+    if bool(files) == (tfds is not None):
+        raise UserError(
+            "corpus: give its files (TRAIN_FILES) or a TensorFlow dataset (TFDS_NAME), the one or "
+            "the other"
+        )
+    if tfds is not None:
+        return CorpusTfds(tfds, field, together=together, shuffled=shuffled)
+    return CorpusFiles(files, document, field, together=together, shuffled=shuffled)
+
+
+def Corpus(name: str, texts: Stream, objective: Any) -> Task:
+    """A pre-training task.
+
+    Args:
+      name: what results call it.
+      texts: what to train on, `Texts` or a user's own `Stream`.
+      objective: of tasks/objectives.py, or a user's own with the same methods.
+
+    Raises:
+      UserError: an objective that is none.
+    """
     if isinstance(objective, type) or not hasattr(objective, "window"):
         raise UserError(
             f"corpus {name}: objective = {objective!r}; write @objectives.SpanCorruption() or "
             "@objectives.PrefixLM()"
         )
-    given = {"train": _listed(train), "validation": _listed(validation)}
-    files = {split: patterns for split, patterns in given.items() if patterns}
-    if bool(files) == (tfds is not None):
-        raise UserError(
-            f"corpus {name}: give the files of it (TRAIN_FILES) or a TensorFlow dataset "
-            "(TFDS_NAME), the one or the other"
-        )
-    source: Stream
-    if tfds is None:
-        source = CorpusFiles(files, document, field, together=together, shuffled=shuffled)
-    else:
-        source = CorpusTfds(tfds, field, together=together, shuffled=shuffled)
     return Task(
         name=name,
-        source=source,
+        source=texts,
         format=_document,
         selection=("teacher_forced_accuracy",),
         objective=objective,
@@ -151,7 +158,7 @@ def Corpus(
 
 @dataclasses.dataclass(frozen=True)
 class CorpusFiles(Stream):
-    """Files of text or of JSON lines; each is a shard. The attributes are those of `Corpus`."""
+    """Files of text or of JSON lines; each is a shard. The attributes are those of `Texts`."""
 
     files: Mapping[str, tuple[str, ...]]
     document: str = "paragraph"
@@ -234,7 +241,7 @@ class TextShard:
 
 @dataclasses.dataclass(frozen=True)
 class CorpusTfds(Stream):
-    """A TensorFlow dataset, each of its files a shard. The attributes are those of `Corpus`.
+    """A TensorFlow dataset, each of its files a shard. The attributes are those of `Texts`.
 
     TensorFlow is imported as it is read; nothing is copied.
     """
@@ -257,7 +264,7 @@ class CorpusTfds(Stream):
                 places = " nor in ".join(filter(None, [str(builder.data_path), data_dir]))
                 raise OSError(f"it is not in {places}")
             if split not in builder.info.splits:
-                raise OSError(f"its splits are {', '.join(builder.info.splits)}")
+                raise OSError(f"its splits are {', '.join(sorted(builder.info.splits))}")
             if self.field not in builder.info.features:
                 raise OSError(f"no field '{self.field}'; it has {', '.join(builder.info.features)}")
             lengths = builder.info.splits[split].shard_lengths
@@ -316,10 +323,12 @@ def pieces(chunks: Iterable[str], longest: int = LONGEST) -> Iterator[str]:
     for chunk in chunks:
         rest, start = rest + chunk, 0
         while len(rest) - start > longest:
+            if rest[start].isspace():
+                start += 1
+                continue
             end = max(rest.rfind(blank, start, start + longest + 1) for blank in " \n")
             end = end if end > start else start + longest
-            if piece := rest[start:end].strip():
-                yield piece
+            yield rest[start:end].rstrip()
             start = end
         rest = rest[start:]
     if rest := rest.strip():

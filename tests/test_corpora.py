@@ -18,7 +18,7 @@ NOVEL = "\ufeffChapter one\r\n\r\n\r\nIt rained,\r\nand it rained.\n \t\nThe end
 
 
 def corpus(**settings):
-    return corpora.Corpus("own", objectives.PrefixLM(), **settings)
+    return corpora.Corpus("own", corpora.Texts(**settings), objectives.PrefixLM())
 
 
 def texts(source, split="train", data_dir=None):
@@ -108,7 +108,7 @@ def test_a_changed_file_has_another_state(tmp_path):
 @pytest.mark.parametrize(
     "settings, said",
     [
-        ({}, ("corpus own", "TRAIN_FILES", "TFDS_NAME")),
+        ({}, ("corpus: give", "TRAIN_FILES", "TFDS_NAME")),
         ({"train": "a.txt", "tfds": "c4/en"}, ("the one or the other",)),
         ({"train": "a.txt", "document": "page"}, ("'page'", "line, paragraph, file")),
         ({"train": "a.txt", "together": 0}, ("together = 0",)),
@@ -124,7 +124,7 @@ def test_a_wrong_setting(settings, said):
 @pytest.mark.parametrize("objective", [objectives.PrefixLM, len, "span_corruption"])
 def test_an_objective_that_is_none(objective):
     with pytest.raises(UserError, match=r"write @objectives.SpanCorruption\(\)"):
-        corpora.Corpus("own", objective, train="a.txt")
+        corpora.Corpus("own", corpora.Texts("a.txt"), objective)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ VALIDATION_FILES = ["corpus/held_out.txt"]
 DOCUMENT = "line"
 EVAL_EXAMPLES = 12
 DROPOUT_RATE = 0.1
-corpora.Corpus:
+corpora.Texts:
   together = 4
   shuffled = 16
 """
@@ -86,9 +86,11 @@ from prompt_tuning_jax.tasks import objectives
 MIXTURE_OR_TASK_NAME = @corpora.Corpus()
 corpora.Corpus:
   name = "held_out"
+  texts = @corpora.Texts()
+  objective = @objectives.PrefixLM()
+corpora.Texts:
   validation = "corpus/held_out.txt"
   document = "line"
-  objective = @objectives.PrefixLM()
 """
 FILES = ("tiny.gin", "methods/full.gin", "runs/pretrain_{}.gin", "own.gin")
 
@@ -206,7 +208,7 @@ REFUSED = {
         ("objective.settings.noise_density: 0.15 -> 0.2",),
     ),
     "another order": (
-        ["--gin.MODEL_DIR=span", "--gin.corpora.Corpus.shuffled=32"],
+        ["--gin.MODEL_DIR=span", "--gin.corpora.Texts.shuffled=32"],
         ("shuffled: 16 -> 32",),
     ),
     "a broken line": (["--gin.TRAIN_FILES=broken.jsonl"], ("broken.jsonl:2: no JSON",)),

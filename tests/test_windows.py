@@ -71,8 +71,7 @@ def vocabulary():
 
 def task_of(documents, objective=objectives.PrefixLM(), **numbers):
     listed = tuple(Listed(f"shard {n}", texts) for n, texts in enumerate(documents))
-    task = corpora.Corpus("own", objective, train="none.txt")
-    return dataclasses.replace(task, source=Lists(listed, **numbers))
+    return corpora.Corpus("own", Lists(listed, **numbers), objective)
 
 
 def windows_of(vocabulary, documents, lengths=LENGTHS, **numbers):
@@ -373,7 +372,7 @@ def test_what_a_corpus_cannot_tell(vocabulary, tmp_path, cache):
 def test_an_epoch_of_real_documents(shared, tmp_path):
     vocabulary = Vocabulary(str(shared / "data/vocab/cc_all.32000.sentencepiece.model"))
     file = shared / "data/corpus/c4/c4_train.jsonl"
-    task = corpora.Corpus("c4", objectives.SpanCorruption(), train=str(file))
+    task = corpora.Corpus("c4", corpora.Texts(str(file)), objectives.SpanCorruption())
     windows = Windows(task, "train", vocabulary, {"inputs": 512, "targets": 114})
     stream = WindowStream(windows, [0], str(tmp_path))
     texts = [json.loads(line)["text"] for line in file.read_text().splitlines()]
