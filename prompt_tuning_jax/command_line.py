@@ -54,6 +54,12 @@ SHOW_TASK_FLAGS = {
     "vocabulary": "VOCABULARY_FILE",
     "backbone": "INITIAL_CHECKPOINT_PATH",
 }
+TRAIN_VOCABULARY_FLAGS = {
+    "files": "TRAIN_FILES",
+    "tfds": "TFDS_NAME",
+    "data_dir": "DATA_DIR",
+    "output": "OUTPUT",
+}
 _GIN_FLAGS = ("gin_file", "gin_search_paths", "gin_bindings")
 # A path, a pattern of paths or a word that the user need not quote: letters first, or a path's
 # usual beginning.

@@ -61,6 +61,11 @@ COMMANDS = {
         command_line.SHOW_TASK_FLAGS,
         positional="task",
     ),
+    "train_vocabulary": Command(
+        "Trains a SentencePiece vocabulary on a sample of a corpus.",
+        "runs/train_vocabulary.gin",
+        command_line.TRAIN_VOCABULARY_FLAGS,
+    ),
     "describe": Command(
         "Prints what a training run would train, hold and cost, as one JSON object.",
         describes="train",

@@ -5,15 +5,13 @@ are pieces too, so that any English text can be encoded without unknown tokens, 
 """
 
 import argparse
-import io
 import pathlib
 import random
 import re
 import string
 from itertools import islice
 
-import sentencepiece
-
+from prompt_tuning_jax import vocabulary
 from prompt_tuning_jax.tasks.demo.documents import documents
 
 PIECES = 480
@@ -25,7 +23,7 @@ _WORD_START = "▁"
 
 
 def train(pieces: int = PIECES) -> bytes:
-    """A SentencePiece unigram model with T5's special ids: pad 0, eos 1, unk 2, no bos.
+    """A SentencePiece model with T5's special ids (`vocabulary.train`).
 
     Every word of 20,000 documents is one piece. Deterministic: the documents have a fixed seed and
     the trainer one thread.
@@ -38,24 +36,15 @@ def train(pieces: int = PIECES) -> bytes:
     """
     texts = list(islice(documents(random.Random("vocabulary")), _DOCUMENTS))
     found = sorted({word for text in texts for word in re.findall(r"\w+", text)})
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=pieces,
+    return vocabulary.train(
+        texts,
+        pieces,
+        threads=1,
         user_defined_symbols=[_WORD_START + word for word in found],
         required_chars=_CHARACTERS,
         # NFKC's rules would take 240 kB.
         normalization_rule_name="identity",
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        num_threads=1,
-        minloglevel=2,
     )
-    return model.getvalue()
 
 
 def main() -> None:
