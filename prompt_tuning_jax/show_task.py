@@ -18,6 +18,7 @@ import numpy as np
 
 from prompt_tuning_jax import data, tasks
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.tasks.corpora import Stream
 from prompt_tuning_jax.tasks.task import Task
 from prompt_tuning_jax.vocabulary import Vocabulary
 
@@ -68,7 +69,9 @@ def show_task(
         print()
         print(task.name if len(mixture) == 1 else f"{task.name}, rate {rate}")
         lines = [*_facts(task, splits.values()), "", *_table(splits.values())]
-        lines += [f"  {name:12} from {task.source.origin(name, data_dir)}" for name in splits]
+        for name, tokens in splits.items():
+            few = f", its first {len(tokens)} rows" if isinstance(task.source, Stream) else ""
+            lines.append(f"  {name:12} from {task.source.origin(name, data_dir)}{few}")
         for name, reason in errors.items():
             lines += _wrapped(str(reason), " " * 15, start=f"  {name:12} ")
         first = next(iter(splits.values()), None)

@@ -196,8 +196,9 @@ class CorpusFiles(Stream):
         return " ".join(self.files[split])
 
     def describe(self) -> dict:
+        # not where the files are: what they hold is told by their states
         read = {"document": self.document, "field": self.field}
-        return {"files": {k: list(v) for k, v in self.files.items()}} | read | self._numbers()
+        return {"files": list(self.files)} | read | self._numbers()
 
 
 @dataclasses.dataclass(frozen=True)

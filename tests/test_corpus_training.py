@@ -238,4 +238,7 @@ def test_a_changed_corpus_is_refused(job):
     finally:
         file.write_text(text)
     assert done.status == 2 and "examples.corpus/train: '3 shards, sha256" in done.err
-    job.ok("train", *flags(), MODEL_DIR="changed", TRAIN_STEPS=4)
+    # the same files elsewhere are the same corpus
+    shutil.copytree(job.folder / "corpus", job.folder / "moved")
+    moved = {"TRAIN_FILES": "moved/*", "VALIDATION_FILES": "moved/held_out.txt"}
+    job.ok("train", *flags(), MODEL_DIR="changed", TRAIN_STEPS=4, **moved)

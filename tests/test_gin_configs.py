@@ -44,6 +44,19 @@ def test_a_model_and_a_recipe_lack_only_what_a_user_must_say(name, recipe):
     assert asked == {f"--gin.{macro}=…" for macro in wanted}
 
 
+@pytest.mark.parametrize(
+    "recipe, wanted",
+    [("span_corruption", "VOCABULARY_FILE"), ("prefix_lm", "INITIAL_CHECKPOINT_PATH")],
+)
+def test_pretraining_lacks_only_where_it_starts_from(recipe, wanted):
+    files = ("models/t5_1_1_small.gin", "methods/full.gin", f"runs/pretrain_{recipe}.gin")
+    configuration, reached = reach(read(*files))
+    with pytest.raises(UserError, match="missing") as error:
+        configuration.check_values(reached, {})
+    asked = {word for word in str(error.value).split() if word.startswith("--")}
+    assert asked == {"--gin.MODEL_DIR=…", f"--gin.{wanted}=…"}
+
+
 @pytest.mark.parametrize("start", STARTS)
 def test_every_start_replaces_the_default_one(start):
     _, reached = reach(read("models/t5_1_1_base_prompt.gin", "runs/prompt_finetune.gin", start))
