@@ -349,8 +349,10 @@ def _builder(name: str, folder: str | None) -> Any:
     import tensorflow as tf
     import tensorflow_datasets as tfds  # takes seconds
 
-    # TensorFlow would take an accelerator's memory, and only reads here
-    tf.config.set_visible_devices([], "GPU")
+    # TensorFlow would take an accelerator's memory, and only reads here; who has used it already
+    # has decided about that
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
     return tfds.builder_from_directory(folder) if folder else tfds.builder(name)
 
 

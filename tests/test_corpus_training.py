@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+import tfds_corpus
 import tiny_run
 from test_train import _assert_same_run
 
@@ -177,6 +178,20 @@ def test_a_mixture_of_two_corpora_and_a_task(job):
     assert set(facts["metrics"]) == {"average", *names}
     again = job.process("train", *mixed, MODEL_DIR="mixed", TRAIN_STEPS=13)
     assert again.status == 0, again.err
+
+
+def test_a_tensorflow_dataset_in_two_parts(job):
+    rng = np.random.default_rng(1)
+    made = [" ".join(rng.choice(WORDS, 12)) for _ in range(60)]
+    tfds_corpus.prepare(job.folder / "tfds", {"train": made, "validation": made[:9]}, shards=3)
+    given = {"TFDS_NAME": "own_corpus/en:1.0.0", "TRAIN_FILES": None, "VALIDATION_FILES": None}
+    given |= {"DATA_DIR": "tfds", "ARTIFACT_STEPS": [8]}
+    job.ok("train", *flags(), MODEL_DIR="tfds_whole", TRAIN_STEPS=8, **given)
+    job.ok(
+        "train", *flags(), MODEL_DIR="tfds_parts", TRAIN_STEPS=4, **given | {"ARTIFACT_STEPS": []}
+    )
+    job.ok("train", *flags(), MODEL_DIR="tfds_parts", TRAIN_STEPS=8, **given)
+    _assert_same_run(job.folder / "tfds_parts", job.folder / "tfds_whole")
 
 
 REFUSED = {
