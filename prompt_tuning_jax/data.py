@@ -1,4 +1,4 @@
-"""From tasks to batches: tokens, training batches as a function of the step, evaluation, scores.
+"""From tasks to batches: tokens, training batches as a function of the step, evaluation.
 
 Batches have the names, shapes and values of seqio's EncDecFeatureConverter, unpacked. numpy alone.
 """
@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -211,14 +211,14 @@ class TrainingBatches:
         self._lengths = mixture[0][0].lengths
         self._batch_size = batch_size
         self._seed = seed
-        self._drawn: list[_Epochs | _Stream] = []
+        self._drawn: list[_Epochs | _Windowed] = []
         rates = []
         for number, (found, rate) in enumerate(mixture):
             order = [seed, _ORDER, number]
             if isinstance(found, Windows):
                 if k_shot is not None:
                     raise UserError(f"k_shot {k_shot}: task {found.task.name} has no labels")
-                self._drawn.append(_Stream(found, order))
+                self._drawn.append(_Windowed(found, order))
                 rates.append(_rate(found.task.name, rate, None))
             else:
                 few = [seed, _K_SHOT, number]
@@ -273,7 +273,7 @@ class _Epochs:
         return np.random.default_rng([*self._seed, epoch]).permutation(self._indices)
 
 
-class _Stream:
+class _Windowed:
     """A corpus's windows, as `_Epochs`."""
 
     def __init__(self, windows: Windows, seed: Sequence[int]):
@@ -312,56 +312,6 @@ class EvaluationSet:
             for position in range(first, min(first + size, len(self.token_set)))
         ]
         return _batch(pairs, size, self.token_set.lengths)
-
-
-def labelled(examples: Sequence[Example]) -> bool:
-    """Whether there is anything to score predictions by: a benchmark's test split has nothing."""
-    return any(example["targets"] for example in examples)
-
-
-def score(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-    """The task's metrics, 0-100, of a predicted text for each example; as `seqio.Evaluator`'s.
-
-    Raises:
-      UserError: the examples have no labels.
-    """
-    if not labelled(examples):
-        raise UserError(f"task {task.name}: this split has no labels to score predictions by")
-    targets = [
-        task.target(example) if task.target else task.postprocess(example["targets"], example)
-        for example in examples
-    ]
-    values = [
-        task.postprocess(text, example) for text, example in zip(predictions, examples, strict=True)
-    ]
-    results: dict[str, float] = {}
-    for metric in task.metrics:
-        results |= metric(targets, values)
-    return results
-
-
-def selection(task: Task, metrics: Mapping[str, float]) -> float:
-    """What chooses the best step, higher being better: the mean of the metrics that the task names.
-
-    Raises:
-      UserError: there is no such metric, or the task names none.
-    """
-    if not task.selection:
-        raise UserError(f"task {task.name}: it names no metric to choose the best step by")
-    missing = [name for name in task.selection if name not in metrics]
-    if missing:
-        known = ", ".join(metrics)
-        raise UserError(f"task {task.name}: no metric '{missing[0]}' to select by; it has {known}")
-    return float(np.mean([metrics[name] for name in task.selection]))
-
-
-def average(scored: Iterable[tuple[Task, Mapping[str, float]]]) -> float:
-    """What one number says of several tasks: the mean of each one's `selection`.
-
-    Raises:
-      UserError: as `selection`.
-    """
-    return float(np.mean([selection(task, metrics) for task, metrics in scored]))
 
 
 def _rows_of(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:

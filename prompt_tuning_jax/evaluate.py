@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prompt_tuning_jax import cache, data, sharding, tasks
+from prompt_tuning_jax import cache, data, scoring, sharding, tasks
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
@@ -83,7 +83,7 @@ class Evaluation:
     @property
     def labelled(self) -> bool:
         """Whether the split has labels; without them `run` only predicts."""
-        return data.labelled(self._tokens.examples)
+        return scoring.labelled(self._tokens.examples)
 
     def check(self, model, theta, tuned, labels: bool = True) -> dict[str, float]:
         """UserError for what `run` would refuse, so that it is known before training begins.
@@ -100,7 +100,7 @@ class Evaluation:
         if not self.labelled and not labels:
             return {}
         examples = self._tokens.examples
-        return data.score(self.task, examples, [e["targets"] for e in examples]) | forced
+        return scoring.score(self.task, examples, [e["targets"] for e in examples]) | forced
 
     def run(
         self,
@@ -126,7 +126,7 @@ class Evaluation:
                 _write(submission / leaderboard.file_name(self.task), lines)
             if not self.labelled:
                 return {}
-            metrics = data.score(self.task, self._tokens.examples, texts)
+            metrics = scoring.score(self.task, self._tokens.examples, texts)
         return metrics | self._teacher_forced(model, theta, tuned)
 
     def _predict(self, model, theta, tuned) -> list[str]:
@@ -188,7 +188,7 @@ def evaluate(
     """Evaluates and prints, as its last line, {"task", "split", "examples", "metrics": {…}}.
 
     Of a mixture, such a line for each task, and last {"task": its name, "split", "examples",
-    "metrics": {task: {…}}, "average"}; the average is that of `data.average`. artifact None: the
+    "metrics": {task: {…}}, "average"}; the average is that of `scoring.average`. artifact None: the
     plain backbone. task_feature_lengths None: those the artifact was trained with. output: a folder
     for the predictions; leaderboard_folder: one for SuperGLUE's leaderboard files. With either, a
     split without labels is predicted and has no metrics. Raises UserError for what a user can mend.
@@ -236,7 +236,7 @@ def evaluate(
         for evaluation in evaluations
     ]
     if len(could) > 1 and not unlabelled:
-        data.average(could)
+        scoring.average(could)
     scored = []
     for evaluation in evaluations:
         scored.append(evaluation.run(*loaded, *folders))
@@ -258,7 +258,7 @@ def evaluate(
             "split": split,
             "examples": sum(len(evaluation) for evaluation in evaluations),
             "metrics": {task.name: metrics for task, metrics in zip(mixture, scored, strict=True)},
-            "average": None if unlabelled else data.average(zip(mixture, scored, strict=True)),
+            "average": None if unlabelled else scoring.average(zip(mixture, scored, strict=True)),
         }
         print(json.dumps(result))
     return result

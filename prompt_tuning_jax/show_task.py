@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import data, scoring, tasks
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks.corpora import Stream
 from prompt_tuning_jax.tasks.task import Task
@@ -108,9 +108,9 @@ def _metrics(task: Task, splits: Iterable[data.TokenSet]) -> list[str]:
     if not task.metrics:
         return ["none: it is not decoded"]
     for tokens in splits:
-        if data.labelled(tokens.examples):
+        if scoring.labelled(tokens.examples):
             few = tokens.examples[:_SCORED]
-            return list(data.score(task, few, [example["targets"] for example in few]))
+            return list(scoring.score(task, few, [example["targets"] for example in few]))
     return ["only a split with labels tells"]
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import artifacts, backbones, data, run_dir, sharding, t5, tasks
+from prompt_tuning_jax import artifacts, backbones, data, run_dir, scoring, sharding, t5, tasks
 from prompt_tuning_jax.checkpoints import Checkpoints
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
@@ -70,7 +70,7 @@ def train(
 
     mixture_or_task_name: the name of a task or mixture, a task, or {task: rate}; eval_tasks: the
     tasks to evaluate, the first of which chooses the best step; None: those trained on, whose
-    average (`data.average`) chooses it. artifact_steps: steps whose artifacts are kept too,
+    average (`scoring.average`) chooses it. artifact_steps: steps whose artifacts are kept too,
     whatever their metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started
     again in its MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"},
     "artifact"}. Raises UserError for what a user can mend.
@@ -216,7 +216,7 @@ def train(
         exported = jax.eval_shape(method.export, tuned)
         first = t5.T5(config, method.exported()), method.join(frozen, tuned), exported
         could = [evaluation.check(*first) for evaluation in evaluations]
-        data.average(zip(choosing, could, strict=False))
+        scoring.average(zip(choosing, could, strict=False))
     checkpoints = Checkpoints(run.path, keep)
     if checkpoints.latest() is not None:
         state = checkpoints.restore(state)
@@ -293,7 +293,7 @@ def train(
                     writer.write(f"eval/{evaluation.task.name}", step, metrics)
                     progress.note(f"step {step}: {evaluation.task.name} {_line(metrics)}")
                 # float32, as the state has it: the same metric again is no improvement
-                metric = float(np.float32(data.average(zip(choosing, scores, strict=False))))
+                metric = float(np.float32(scoring.average(zip(choosing, scores, strict=False))))
                 chosen_by = scores[0]
                 if len(choosing) > 1:
                     writer.write("eval/average", step, {"selection": metric})

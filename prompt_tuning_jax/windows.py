@@ -7,6 +7,7 @@ of a long document is taken, as a document of its own (`corpora.pieces`).
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -78,6 +79,11 @@ class Windows:
 
     def digest(self) -> str:
         """What tells these shards from others, and from themselves before they were changed."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        # asked for twice, and every shard is looked into for it
         facts = [(pathlib.Path(shard.name).name, shard.state()) for shard in self.shards]
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         return f"{len(self.shards)} shards, sha256 {digest[:16]}"
@@ -128,7 +134,7 @@ class Windows:
 
     def empty(self) -> UserError:
         """The error that there is no text."""
-        place = self.task.source.origin(self.split)
+        place = self.source.origin(self.split)
         return UserError(f"corpus {self.task.name}, split '{self.split}': no text in {place}")
 
     def _documents(

@@ -13,6 +13,7 @@ A gin file says, for instance:
       document = 'file'
 """
 
+import abc
 import contextlib
 import dataclasses
 import functools
@@ -51,7 +52,7 @@ class Shard(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stream:
+class Stream(abc.ABC):
     """A task's source that is too large to be held in memory: shards of documents.
 
     Attributes:
@@ -63,19 +64,21 @@ class Stream:
     shuffled: int = 8192
 
     @property
+    @abc.abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """As `Source.splits`, and so the methods below."""
-        raise NotImplementedError
+        """As `Source.splits`."""
 
+    @abc.abstractmethod
     def shards(self, split: str, data_dir: str | None = None) -> Sequence[Shard]:
         """The split's shards, always in one order."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def origin(self, split: str, data_dir: str | None = None) -> str:
-        raise NotImplementedError
+        """As `Source.origin`."""
 
+    @abc.abstractmethod
     def describe(self) -> dict:
-        raise NotImplementedError
+        """As `Source.describe`."""
 
     def records(self, split: str, data_dir: str | None = None) -> Iterator[dict]:
         """As `Source.records`, {"text", "_at"}."""

@@ -65,6 +65,12 @@ class Corpus(Stream):
     def shards(self, split, data_dir=None):
         return [Lines(data_dir)]
 
+    def origin(self, split, data_dir=None):
+        return data_dir
+
+    def describe(self):
+        return {}
+
 
 def windows(file, objective, lengths, size=T5_SIZE, together=128):
     """Tokenised documents, {"targets": ids} a line, read and packed as a corpus is."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import scoring, tasks
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import similarity
 
@@ -162,11 +162,11 @@ def test_similarities_are_scored_as_numbers(tmp_path):
     task = tasks.get("glue_stsb")
     examples = task.examples("validation", str(tmp_path))
     assert [task.postprocess(text, {}) for text in ("3.4", " 2 ", "two", "inf")] == [3.4, 2, -1, -1]
-    assert data.score(task, examples, ["1.0", "2.0", "3.0", "4.0"])["spearman_corrcoef"] == (
+    assert scoring.score(task, examples, ["1.0", "2.0", "3.0", "4.0"])["spearman_corrcoef"] == (
         pytest.approx(100)
     )
     # What is no number counts as -1: here the order is turned round but for the first.
-    mixed = data.score(task, examples, ["none", "5.0", "3.0", "0.4"])
+    mixed = scoring.score(task, examples, ["none", "5.0", "3.0", "0.4"])
     assert mixed["spearman_corrcoef"] == pytest.approx(20.0)
     write(tmp_path / "STS-B/test.tsv", "index\tsentence1\tsentence2", "0\tA.\tB.")
     assert task.examples("test", str(tmp_path))[0]["targets"] == ""
@@ -197,7 +197,7 @@ def test_ax_without_labels_and_with(tmp_path):
     write(tmp_path / "full/diagnostic-full.tsv", full, "Negation\tNews\tA.\tB.\tneutral")
     (example,) = task.examples("test", str(tmp_path / "full"))
     assert example == {"idx": 0, "inputs": "mnli hypothesis: B. premise: A.", "targets": "neutral"}
-    assert data.score(task, [example], ["neutral"])["accuracy"] == 100
+    assert scoring.score(task, [example], ["neutral"])["accuracy"] == 100
 
 
 def test_ax_beside_super_glues(shared):
@@ -229,7 +229,7 @@ def test_transfer_between_paraphrases(tmp_path, name, source, own):
     assert task.label_words == (f"not_{source}", source)
     texts = [f"not_{source}", source, "", f"not {source}"]
     assert [task.postprocess(text, {}) for text in texts] == [0, 1, -1, -1]
-    assert data.score(task, examples, [source, source]) == {
+    assert scoring.score(task, examples, [source, source]) == {
         "f1": pytest.approx(200 / 3),
         "accuracy": 50.0,
     }

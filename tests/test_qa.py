@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import scoring, tasks
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import qa
 from prompt_tuning_jax.tasks.nested import JsonFile
@@ -37,8 +37,8 @@ def test_squad(tmp_path):
         "answers": ["Ann . ", "Ann"],
         "id": "q1",
     }
-    assert data.score(task, [example], ["ann"]) == {"em": 100.0, "f1": 100.0}
-    assert data.score(task, [example], ["Ann Lee"]) == {"em": 0.0, "f1": pytest.approx(200 / 3)}
+    assert scoring.score(task, [example], ["ann"]) == {"em": 100.0, "f1": 100.0}
+    assert scoring.score(task, [example], ["Ann Lee"]) == {"em": 0.0, "f1": pytest.approx(200 / 3)}
     assert task.source.splits == ("train", "validation")
     assert "taskless_squad" not in tasks.names()
 
@@ -184,4 +184,4 @@ def test_xquad(shared):
         "question: How many points did the Panthers defense surrender ? context: The Panthers"
     )
     right = [example["targets"] for example in examples]
-    assert data.score(task, examples, right) == {"em": 100.0, "f1": 100.0}
+    assert scoring.score(task, examples, right) == {"em": 100.0, "f1": 100.0}

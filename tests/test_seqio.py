@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 seqio = pytest.importorskip("seqio")
-from prompt_tuning_jax import data, tasks  # noqa: E402
+from prompt_tuning_jax import data, scoring, tasks  # noqa: E402
 from prompt_tuning_jax.errors import UserError  # noqa: E402
 from prompt_tuning_jax.tasks import pretraining, sentinel, seqio_adapter  # noqa: E402
 from prompt_tuning_jax.tasks.sources import Generated  # noqa: E402
@@ -134,7 +134,7 @@ def test_batches_of_rte(shared, name):
 
 
 def check_scores(name, file, folder, split, other_texts, extra_ids=100):
-    """`data.score` is what seqio's Evaluator makes of the same predictions.
+    """`scoring.score` is what seqio's Evaluator makes of the same predictions.
 
     Of a task with the sentinel, seqio has it before each of them.
     """
@@ -158,7 +158,7 @@ def check_scores(name, file, folder, split, other_texts, extra_ids=100):
 
     theirs, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
     said = [vocabulary.decode(row[task.sentinel :]) for row in padded]
-    ours = data.score(task, examples, said)
+    ours = scoring.score(task, examples, said)
     assert ours == pytest.approx(theirs.result()[name])
     assert any(0 < value < 100 for value in ours.values())
 
@@ -319,9 +319,9 @@ def test_task_that_a_user_has_in_seqio(tiny_file, tmp_path, monkeypatch):
     assert twin.pair(0, [0])[1].tolist() == [vocabulary.sentinel(0), *vocabulary.encode("mat"), 1]
     assert [example["inputs"] for example in tokens.examples] == ["a cat", "it rains"]
     json.dumps(tokens.examples)
-    scores = data.score(task, tokens.examples, ["CAT", "cat"])
+    scores = scoring.score(task, tokens.examples, ["CAT", "cat"])
     assert scores == {"hits": 50.0, "mean": 50.0}
-    assert data.selection(task, scores) == 50.0
+    assert scoring.selection(task, scores) == 50.0
     with pytest.raises(UserError, match="task theirs has no split 'train'; it has validation"):
         task.examples("train")
 
@@ -338,8 +338,8 @@ def test_user_task_without_metrics(tiny_file, tmp_path, monkeypatch):
     path = tmp_path / f"{module}.py"
     path.write_text(path.read_text().replace("metric_fns=[hits]", "metric_fns=[]"))
     task = tasks.get("silent", module)
-    assert data.score(task, task.examples("validation"), ["a", "b"]) == {}
-    assert data.selection(task, {"teacher_forced_accuracy": 7.0}) == 7.0
+    assert scoring.score(task, task.examples("validation"), ["a", "b"]) == {}
+    assert scoring.selection(task, {"teacher_forced_accuracy": 7.0}) == 7.0
 
 
 def test_user_task_that_needs_lengths(tiny_file, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import scoring, tasks
 from prompt_tuning_jax.errors import UserError
 
 
@@ -137,11 +137,11 @@ def test_multirc_has_an_example_for_each_answer(tmp_path):
             "targets": "False",
         },
     ]
-    assert data.score(task, examples, ["True", "False"]) == {"f1": 100.0, "exact_match": 100.0}
+    assert scoring.score(task, examples, ["True", "False"]) == {"f1": 100.0, "exact_match": 100.0}
     # One of two answers wrong: F1 of one right of two found, and no question is right.
-    scores = data.score(task, examples, ["True", "True"])
+    scores = scoring.score(task, examples, ["True", "True"])
     assert scores == {"f1": pytest.approx(200 / 3), "exact_match": 0.0}
-    assert data.selection(task, scores) == pytest.approx(100 / 3)
+    assert scoring.selection(task, scores) == pytest.approx(100 / 3)
 
 
 def test_record_has_an_example_for_each_right_answer(tmp_path):
@@ -157,8 +157,8 @@ def test_record_has_an_example_for_each_right_answer(tmp_path):
     }
     assert examples == [common | {"targets": "Ann"}, common | {"targets": "Bob"}]
     # A query counts once, by its first prediction, against all of its answers.
-    assert data.score(task, examples, ["bob.", "nobody"]) == {"em": 100.0, "f1": 100.0}
-    assert data.score(task, examples, ["nobody", "bob."]) == {"em": 0.0, "f1": 0.0}
+    assert scoring.score(task, examples, ["bob.", "nobody"]) == {"em": 100.0, "f1": 100.0}
+    assert scoring.score(task, examples, ["nobody", "bob."]) == {"em": 0.0, "f1": 0.0}
 
 
 def test_record_without_answers(tmp_path):
@@ -268,7 +268,7 @@ def test_gender_parity(tmp_path):
     examples = task.examples("test", str(tmp_path))
     # Of three pairs one agrees on a wrong label, one disagrees, and one says nothing valid twice.
     texts = ["not_entailment"] * 2 + ["entailment", "not_entailment"] + ["", "yes"]
-    scores = data.score(task, examples, texts)
+    scores = scoring.score(task, examples, texts)
     assert scores == {
         "accuracy": pytest.approx(100 / 6),
         "gender_parity": pytest.approx(100 / 3),
@@ -301,7 +301,7 @@ def test_axb_is_scored(shared):
     task = tasks.get("super_glue_axb")
     examples = task.examples("test", str(shared / "data/superglue"))
     right = [example["targets"] for example in examples]
-    assert data.score(task, examples, right) == {"matthews_corrcoef": 100.0, "accuracy": 100.0}
+    assert scoring.score(task, examples, right) == {"matthews_corrcoef": 100.0, "accuracy": 100.0}
     # One label for all has no correlation; 460 of the 1104 pairs are entailments.
-    constant = data.score(task, examples, ["entailment"] * len(examples))
+    constant = scoring.score(task, examples, ["entailment"] * len(examples))
     assert constant == {"matthews_corrcoef": 0.0, "accuracy": pytest.approx(100 * 460 / 1104)}

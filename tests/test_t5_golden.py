@@ -10,7 +10,7 @@ import pathlib
 import made_up
 import pytest
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import scoring, tasks
 
 GOLDEN = json.loads(
     pathlib.Path(__file__).with_name("golden").joinpath("t5_tasks.json").read_text()
@@ -47,6 +47,6 @@ def test_scores(official, name):
     examples *= len(expected["texts"]) // len(examples)
     pairs = zip(expected["texts"], examples, strict=True)
     assert [task.postprocess(text, example) for text, example in pairs] == expected["predictions"]
-    scores = data.score(task, examples, expected["texts"])
+    scores = scoring.score(task, examples, expected["texts"])
     assert scores == pytest.approx(expected["metrics"], abs=1e-9)
     assert set(task.selection) <= scores.keys()

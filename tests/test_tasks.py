@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import scoring, tasks
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks.sources import TASK_FOLDERS, Generated, Official
 from prompt_tuning_jax.tasks.task import Task
@@ -126,7 +126,7 @@ def test_average_over_tasks():
     # The mean of CB's two metrics is what CB counts for.
     cb, rte = tasks.get("super_glue_cb"), tasks.get("super_glue_rte")
     scored = [(cb, {"mean_3class_f1": 60.0, "accuracy": 80.0}), (rte, {"accuracy": 50.0})]
-    assert data.average(scored) == 60.0
+    assert scoring.average(scored) == 60.0
 
 
 def test_identity_tells_tasks_apart():
@@ -146,20 +146,22 @@ def test_score_and_selection(tmp_path):
     write(tmp_path / "CB/val.jsonl", *lines)
     task = tasks.get("super_glue_cb")
     examples = task.examples("validation", str(tmp_path))
-    result = data.score(task, examples, ["entailment", "neutral", "neutral"])
+    result = scoring.score(task, examples, ["entailment", "neutral", "neutral"])
     assert result["accuracy"] == pytest.approx(200 / 3)
     assert result["mean_3class_f1"] == pytest.approx(100 * (1 + 0 + 2 / 3) / 3)
     # Accuracy and F1 count alike for CB.
-    assert data.selection(task, {**result, "loss": 9.0}) == pytest.approx((200 / 3 + 500 / 9) / 2)
+    assert scoring.selection(task, {**result, "loss": 9.0}) == pytest.approx(
+        (200 / 3 + 500 / 9) / 2
+    )
     with pytest.raises(UserError, match="no metric 'mean_3class_f1' to select by; it has loss"):
-        data.selection(task, {"loss": 1.0})
+        scoring.selection(task, {"loss": 1.0})
 
 
 def test_score_needs_labels(tmp_path):
     write(tmp_path / "CB/test.jsonl", PAIR)
     task = tasks.get("super_glue_cb")
     with pytest.raises(UserError, match="super_glue_cb: this split has no labels"):
-        data.score(task, task.examples("test", str(tmp_path)), ["neutral"])
+        scoring.score(task, task.examples("test", str(tmp_path)), ["neutral"])
 
 
 @pytest.mark.parametrize("odd", [{"label": "neutral"}, {"label": -1}])
@@ -219,9 +221,9 @@ def test_many_right_answers():
         metrics=(right,),
         selection=("right",),
     )
-    result = data.score(task, task.examples("train"), ["2", "three"])
+    result = scoring.score(task, task.examples("train"), ["2", "three"])
     assert result == {"right": 50.0}
-    assert data.selection(task, result) == 50.0
+    assert scoring.selection(task, result) == 50.0
 
 
 def test_none_of_this_imports_tensorflow(tmp_path):

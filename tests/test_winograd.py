@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import scoring, tasks
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import winograd
 
@@ -44,8 +44,8 @@ def test_wsc_marks_the_pronoun(tmp_path):
         right,
         right | {"idx": 3, "targets": "Ann", "referent": "Ann", "label": 0},
     ]
-    assert data.score(task, validation, ["bea", "Bea"]) == {"accuracy": 100.0}
-    assert data.score(task, validation, ["Ann", "the"]) == {"accuracy": 0.0}
+    assert scoring.score(task, validation, ["bea", "Bea"]) == {"accuracy": 100.0}
+    assert scoring.score(task, validation, ["Ann", "the"]) == {"accuracy": 0.0}
     (bare, *_) = tasks.get("taskless_super_glue_wsc").examples("train", str(tmp_path))
     assert bare["inputs"] == "Ann asked Bea whether *she* could go ."
 
@@ -58,7 +58,7 @@ def test_wsc_without_labels(tmp_path):
     (example,) = task.examples("test", str(tmp_path))
     assert (example["targets"], example["referent"], example["label"]) == ("", "Bea", None)
     with pytest.raises(UserError, match="super_glue_wsc: this split has no labels"):
-        data.score(task, [example], ["Bea"])
+        scoring.score(task, [example], ["Bea"])
     with pytest.raises(UserError, match=r"train.jsonl:1: no label, which split 'train' needs"):
         task.examples("train", str(tmp_path))
 

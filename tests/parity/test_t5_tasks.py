@@ -13,7 +13,7 @@ import tfds_folder
 from t5.data import postprocessors
 from t5.data.mixtures import MixtureRegistry
 
-from prompt_tuning_jax import data, tasks
+from prompt_tuning_jax import data, scoring, tasks
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 UNKNOWN = {"<unk>", "-1.0"}  # t5's targets of a record without a label
@@ -138,7 +138,7 @@ def check_scores(name, split, folders, tally, seed=0):
     for metric in reference.metric_fns:
         expected |= metric(targets, predictions)
     assert expected
-    scores = data.score(task, ours, texts)
+    scores = scoring.score(task, ours, texts)
     assert set(scores) == set(expected)
     difference = max(abs(scores[metric] - expected[metric]) for metric in scores)
     tally("scores (0-100) of tasks", len(scores), difference)
