@@ -270,7 +270,8 @@ class CorpusTfds(Stream):
             if split not in builder.info.splits:
                 raise OSError(f"its splits are {', '.join(sorted(builder.info.splits))}")
             if self.field not in builder.info.features:
-                raise OSError(f"no field '{self.field}'; it has {', '.join(builder.info.features)}")
+                fields = ", ".join(sorted(builder.info.features))
+                raise OSError(f"no field '{self.field}'; it has {fields}")
             lengths = builder.info.splits[split].shard_lengths
         ends = list(itertools.accumulate(lengths))
         starts = [0, *ends]
