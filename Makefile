@@ -34,19 +34,19 @@ wheel: .venv/installed
 	rm -rf build
 	.venv/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-# Span corruption from random values, LM adaptation of that, and the result into the package.
-PRETRAIN := .venv/bin/python -m prompt_tuning_jax.train --gin_file=models/demo.gin \
-	--gin_file=methods/full.gin
+# A first lesson from random values, LM adaptation of that, and the result into the package.
+PRETRAIN := .venv/bin/python -m prompt_tuning_jax.train --gin_file=models/demo.gin
 CONVERT := .venv/bin/python -m prompt_tuning_jax.convert
 backbones: .venv/installed
 	rm -rf build/backbone && mkdir -p build/backbone
 	.venv/bin/python -m prompt_tuning_jax.tasks.demo.vocabulary build/backbone/sentencepiece.model
-	$(PRETRAIN) --gin_file=runs/pretrain_demo_span_corruption.gin \
-		--gin.VOCABULARY_FILE=build/backbone/sentencepiece.model --gin.MODEL_DIR=build/backbone/span
-	$(CONVERT) --artifact=build/backbone/span/artifact --output=build/backbone/span_corruption
+	$(PRETRAIN) --gin_file=runs/pretrain_demo_lists.gin \
+		--gin.VOCABULARY_FILE=build/backbone/sentencepiece.model \
+		--gin.MODEL_DIR=build/backbone/lists_run
+	$(CONVERT) --artifact=build/backbone/lists_run/artifact --output=build/backbone/lists
 	$(PRETRAIN) --gin_file=runs/pretrain_demo_prefix_lm.gin \
-		--gin.INITIAL_CHECKPOINT_PATH=build/backbone/span_corruption --gin.MODEL_DIR=build/backbone/lm
-	$(CONVERT) --artifact=build/backbone/lm/artifact --output=prompt_tuning_jax/builtin/demo
+		--gin.INITIAL_CHECKPOINT_PATH=build/backbone/lists --gin.MODEL_DIR=build/backbone/lm_run
+	$(CONVERT) --artifact=build/backbone/lm_run/artifact --output=prompt_tuning_jax/builtin/demo
 
 clean:
 	rm -rf .venv .venv-parity .types build dist *.egg-info

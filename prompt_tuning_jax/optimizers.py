@@ -133,18 +133,26 @@ class Adafactor:
 
 @dataclasses.dataclass(frozen=True)
 class Optax:
-    """Any optimizer of optax by its name, e.g. rule = "adamw", options = {"weight_decay": 0.01}."""
+    """Any optimizer of optax by its name, e.g. rule = "adamw", options = {"weight_decay": 0.01}.
+
+    multiply_by_parameter_scale multiplies what it makes of a parameter by max(RMS(p), 1e-3), inside
+    each layer and each prompt of a stacked leaf, as Adafactor's setting of that name does.
+    """
 
     rule: str = "adamw"
     learning_rate: LearningRate = LearningRate(base_learning_rate=1e-3)
     options: Any = None
+    multiply_by_parameter_scale: bool = False
 
     def build(self, axes: Any) -> optax.GradientTransformation:
-        """The optax transformation; every leaf as it is, stacked or not."""
+        """The optax transformation; the rule takes every leaf as it is, stacked or not."""
         make = getattr(optax, self.rule, None)
         if make is None:
             raise UserError(f"Optax.rule = {self.rule!r}: optax has no such optimizer")
         try:
-            return make(self.learning_rate, **(self.options or {}))
+            rule = make(self.learning_rate, **(self.options or {}))
         except TypeError as error:
             raise UserError(f"Optax.rule = {self.rule!r}: {error}") from None
+        if self.multiply_by_parameter_scale:
+            return optax.chain(rule, _inside_stacks(optax.scale_by_param_block_rms(), axes))
+        return rule

@@ -40,6 +40,7 @@ def train(
     task_feature_lengths: dict[str, int],
     train_steps: int,
     initial_checkpoint_path: str | None,
+    random_start: Any = t5.init_params,
     frozen_dtype: str = "float32",
     vocabulary_file: str | None = None,
     extra_ids: int = 100,
@@ -170,7 +171,7 @@ def train(
     seed = jax.random.key(random_seed)
     if source is None:
         logging.warning("INITIAL_CHECKPOINT_PATH is None: the model starts from random values")
-        theta = jax.jit(t5.init_params, static_argnums=1, out_shardings=places)(seed, config)
+        theta = jax.jit(random_start, static_argnums=1, out_shardings=places)(seed, config)
         mark = backbones.fingerprint(theta)
     else:
         # what the method will train out of θ is no place to save bytes

@@ -204,6 +204,21 @@ def test_optax_by_name():
     small.close(ours, leaf, 1e-6)
 
 
+def test_optax_times_the_parameters_scale():
+    # by hand: each layer of a stack, and an unstacked leaf as one, has its own RMS; none below 1e-3
+    params = {
+        "stacked": jnp.array([[3.0, 4.0], [0.0, 0.0]]),
+        "whole": jnp.array([[1.0, 1.0], [7.0, 7.0]]),
+    }
+    axes = {"stacked": ("layers", None), "whole": (None, None)}
+    rate = LearningRate("constant", 0.1)
+    tx = Optax("sgd", rate, multiply_by_parameter_scale=True).build(axes)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates, _ = tx.update(ones, tx.init(params), params)
+    small.close(updates["stacked"], [[-0.1 * 12.5**0.5] * 2, [-0.1 * 1e-3] * 2])
+    small.close(updates["whole"], [[-0.5] * 2] * 2)
+
+
 def test_optax_errors():
     with pytest.raises(UserError, match="adamv"):
         Optax("adamv").build({})

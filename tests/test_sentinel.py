@@ -147,8 +147,8 @@ def test_names():
     assert all(task.sentinel for task in twins)
     with pytest.raises(UserError, match="no task 'super_glue_bolq'; did you mean super_glue_boolq"):
         tasks.get("sentinel_super_glue_bolq")
-    with pytest.raises(UserError, match="task demo_prefix_lm: pre-training has no answers"):
-        tasks.get("sentinel_demo_prefix_lm")
+    with pytest.raises(UserError, match="task demo_span_corruption: pre-training has no answers"):
+        tasks.get("sentinel_demo_span_corruption")
 
 
 def test_a_vocabulary_without_sentinels(folder, vocabulary):

@@ -1,76 +1,42 @@
 """The pre-training corpus: short documents in which the micro-world's skills occur in many forms.
 
-A document is about what somebody thinks of something, or states facts, asks about them and
-answers. Where the question stands, how it is led in and which words answer it vary freely, so that
-there is a direction in the model for "the answer comes now" that no single wording owns. The
-formats of the downstream tasks (`questions.py`) do not occur.
+A document states facts and asks, lists, checks or repeats them; or says what somebody thinks of
+something, what came of what, or whom a word means. Where the question stands, how it is led in and
+which words answer it vary freely, so that there is a direction in the model for "the answer comes
+now" that no single wording owns. The formats of the downstream tasks (`questions.py`) do not occur.
+
+MARK stands where what comes next can be told from what came before: LM adaptation continues
+documents from there. A small model learns next to nothing from prefixes that end anywhere: most of
+what it then has to predict are sentences that nothing foretells, and the few words that something
+does foretell drown in their noise.
 """
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from prompt_tuning_jax.tasks.demo import facts, words
+from prompt_tuning_jax.tasks.demo import causes, exercises, facts
+from prompt_tuning_jax.tasks.demo.exercises import Exercise, Pair
+from prompt_tuning_jax.tasks.demo.facts import Fact
 from prompt_tuning_jax.tasks.demo.opinions import opinion
+from prompt_tuning_jax.tasks.demo.pronouns import mention
+from prompt_tuning_jax.tasks.demo.words import WORLDS, World
 
-# Pairs that say of a text that it praises, or that it blames.
-_TONES = (
-    ("positive", "negative"),
-    ("good", "bad"),
-    ("happy", "sad"),
-    ("pleased", "upset"),
-    ("praise", "blame"),
-    ("five stars", "one star"),
-    ("thumbs up", "thumbs down"),
-    ("joy", "anger"),
-)
-_TONE_AFTER = (
-    "{text} verdict: {tone}",
-    "{text} in one word: {tone}",
-    "{text} mood - {tone}",
-    "{text} so the tone is {tone}",
-    "{text} this sounds {tone}",
-    "{text} {either} or {other}? {tone}",
-    "{text} {tone}",
-    '"{text}" is that {either} or {other}? {tone}',
-)
-_TONE_BEFORE = (
-    "{either} or {other}? {text} {tone}",
-    "what is the tone? {text} {tone}",
-    "judge the words. {text} {tone}",
-    "say if it is {either} or {other}. {text} it is {tone}",
-    "how does it feel? {text} {tone}",
-    "a review by {who}: {text} {tone}",
-    "{who} wrote: {text} in short: {tone}",
-)
-# What people do after they have said it.
-_REACTIONS = (
-    ("{who} loved it", "{who} hated it"),
-    ("{who} enjoyed it", "{who} disliked it"),
-    ("{who} was happy", "{who} was sad"),
-    ("{who} smiled", "{who} frowned"),
-    ("{who} will come again", "{who} will never come again"),
-    ("so {who} told all friends to go", "so {who} told all friends to stay away"),
-    ("that was {good}", "that was {bad}"),
-)
+MARK = "|"
+# Words and punctuation marks before MARK, at most.
+LONGEST = 38
 
-_ANSWERS = (
-    ("yes", "no"),
-    ("true", "false"),
-    ("right", "wrong"),
-    ("indeed", "not at all"),
-    ("yes, that is so", "no, that is not so"),
-)
+# How a question with its answer follows a text, and how it surrounds one.
 _QUESTION_AFTER = (
-    "{question} {answer}",
-    "q: {question} a: {answer}",
-    "ask: {question} reply: {answer}",
-    "tell me, {question} {answer}",
-    "{question} it is {answer}",
-    "{question} the answer is {answer}",
-    "- {question} - {answer}",
-    "{question} ({answer})",
-    "{who} asked: {question} {answer}",
+    "{text} {question} {answer}",
+    "{text} q: {question} a: {answer}",
+    "{text} ask: {question} reply: {answer}",
+    "{text} {question} it is {answer}",
+    "{text} {question} the answer is {answer}",
+    "{text} - {question} - {answer}",
+    "{text} {question} ( {answer} )",
+    "{text} {who} asked: {question} {answer}",
+    "{text} {question} so: {answer}",
 )
 _QUESTION_BEFORE = (
     "{question} {text} {answer}",
@@ -78,110 +44,166 @@ _QUESTION_BEFORE = (
     "find out: {question} {text} {answer}",
     "read and answer. {question} {text} {answer}",
     "{who} asked: {question} {text} the answer is {answer}",
-    "{text} {question} {answer}",
     "the story: {text} the question: {question} {answer}",
     "listen. {text} now, {question} {answer}",
 )
-
-
-# Notes of a passage: (before, between the two sides of an entry, between entries).
+# A passage as a list: (before, between the two sides of an entry, between entries).
 _NOTES = (
     ("in short:", " - ", ", "),
     ("notes:", ": ", ". "),
     ("list.", " ", ". "),
     ("so we have", " and ", ", "),
     ("to sum up,", ", ", ". "),
-    ("that is", " with ", ", "),
+)
+_AGAIN = ("again:", "that is,", "in other words,", "so")
+# What people do after they have praised, or blamed.
+_REACTIONS = (
+    ("{who} loved it", "{who} hated it"),
+    ("{who} enjoyed it", "{who} disliked it"),
+    ("{who} smiled", "{who} frowned"),
+    ("{who} will come again", "{who} will never come again"),
+)
+_BECAUSE = (
+    "{cause}, so {mark}{effect}.",
+    "{effect} because {mark}{cause}.",
+    "{cause}. then {mark}{effect}.",
+    "why? {cause}. {mark}{effect}.",
+    "{effect}, for {mark}{cause}.",
+)
+_CHOSEN = (
+    "{given}. {why} {a} or {b}? {mark}{right}",
+    "{a} or {b}? {given}. {why} {mark}{right}",
+    "{why} {given}. {a}, or {b}: {mark}{right}",
 )
 
-
-# A document grows by one more question or entry while it has at most so many tokens.
-_GROW = (0, 20, 28, 36)
+Maker = Callable[[random.Random, World], str]
 
 
 def documents(rng: random.Random) -> Iterator[str]:
-    """Documents without end, of about 15 to 50 tokens in the project's vocabulary."""
-    makers = (_judged, _asked_first, _asked, _noted, _checked)
+    """Documents without end, each with a MARK; a word or a mark is one token of the vocabulary."""
+    worlds = tuple(WORLDS.values())
     while True:
-        make = rng.choices(makers, (25, 20, 20, 20, 15))[0]
-        yield make(rng) + rng.choice((".", ""))
+        make = rng.choices(_MAKERS, _WEIGHTS)[0]
+        text = make(rng, rng.choice(worlds)) + rng.choice((".", ""))
+        if len(re.findall(r"\w+|[^\w\s]", text.partition(MARK)[0])) <= LONGEST:
+            yield text
 
 
-def tokens(text: str) -> int:
-    """Words and punctuation marks: each is one token of the project's vocabulary."""
-    return len(re.findall(r"\w+|[^\w\s]", text))
-
-
-def _judged(rng: random.Random) -> str:
-    positive = rng.random() < 0.5
-    text = opinion(rng, positive)
-    who = rng.choice(words.PEOPLE)
-    if rng.random() < 0.25:
-        good, bad = rng.choice(words.GOOD), rng.choice(words.BAD)
-        reaction = rng.choice(_REACTIONS)[0 if positive else 1]
-        return f"{text} {reaction.format(who=who, good=good, bad=bad)}"
-    tones = rng.choice(_TONES)
-    either, other = rng.sample(tones, 2)
-    return rng.choice(rng.choice((_TONE_AFTER, _TONE_BEFORE))).format(
-        text=text, tone=tones[0 if positive else 1], either=either, other=other, who=who
-    )
-
-
-def _people(rng: random.Random) -> list[facts.Fact]:
-    return facts.contrast(rng, rng.choice((2, 2, 3)))
-
-
-def _question(
-    rng: random.Random, passage: list[facts.Fact], answers: tuple[str, str]
-) -> tuple[str, str]:
-    if rng.random() < 0.6:
-        return facts.ask_open(rng, passage)
-    truth = rng.random() < 0.5
-    return facts.ask_if(rng, passage, truth), answers[0 if truth else 1]
-
-
-def _asked_first(rng: random.Random) -> str:
-    passage = _people(rng)
-    question, answer = _question(rng, passage, rng.choice(_ANSWERS))
-    return rng.choice(_QUESTION_BEFORE).format(
-        text=facts.tell(rng, passage),
-        question=question,
-        answer=answer,
-        who=rng.choice(words.PEOPLE),
-    )
-
-
-def _asked(rng: random.Random) -> str:
-    passage = _people(rng)
-    text = facts.tell(rng, passage)
-    style, answers = rng.choice(_QUESTION_AFTER), rng.choice(_ANSWERS)
-    long = rng.choice(_GROW)
+def lists(rng: random.Random) -> Iterator[str]:
+    """Documents without end that say a list twice: nothing shows sooner whose value is whose."""
+    worlds = tuple(WORLDS.values())
     while True:
-        question, answer = _question(rng, passage, answers)
-        text += " " + style.format(question=question, answer=answer, who=rng.choice(words.PEOPLE))
-        if tokens(text) > long:
-            return text
+        yield _listed(rng, rng.choice(worlds)) + rng.choice((".", ""))
 
 
-def _noted(rng: random.Random) -> str:
-    """A passage and its content once more as a list: densely, whose value is whose."""
-    passage = _people(rng)
+# ---- facts --------------------------------------------------------------------------------------
+
+
+def _passage(rng: random.Random, world: World) -> tuple[list[Fact], str]:
+    passage = facts.contrast(rng, world, rng.choice((2, 2, 3)))
+    told = rng.random() < 0.8
+    return passage, facts.tell(rng, passage) if told else f"{_noted(rng, passage)}."
+
+
+def _about(kind: Callable[..., list[Pair]]) -> Maker:
+    def asked(rng: random.Random, world: World) -> str:
+        passage, text = _passage(rng, world)
+        return _asked(rng, world, (text, kind(rng, world, passage)[0]))
+
+    return asked
+
+
+def _noted(rng: random.Random, passage: list[Fact]) -> str:
     lead, inside, between = rng.choice(_NOTES)
-    entries = []
-    for fact in rng.choices(passage, k=rng.choice((1, 2, 4, 5))):
-        sides = (fact.who, fact.what)
-        entries.append(inside.join(sides if rng.random() < 0.6 else sides[::-1]))
-    return f"{facts.tell(rng, passage)} {lead} {between.join(entries)}"
+    entries = [f"{fact.who}{inside}{fact.what}" for fact in rng.sample(passage, len(passage))]
+    return f"{lead} {between.join(entries)}"
 
 
-def _checked(rng: random.Random) -> str:
-    """A passage and a list of claims about it, each marked as right or wrong."""
-    passage = _people(rng)
-    answers = rng.choice(_ANSWERS[:4])
+def _listed(rng: random.Random, world: World) -> str:
+    """A list, and the list again in another order and notation, marked somewhere."""
+    passage = facts.contrast(rng, world, rng.choice((2, 3, 3, 4)))
+    again = _noted(rng, passage).split()
+    at = rng.randrange(len(again) - 2)
+    again[at] = MARK + again[at]
+    return f"{_noted(rng, passage)}. {' '.join(again)}"
+
+
+def _checked(rng: random.Random, world: World) -> str:
+    """Claims about a passage, each marked as right or wrong."""
+    passage, text = _passage(rng, world)
+    answers = rng.choice(exercises.YES_NO)
     lead, inside, between = rng.choice(_NOTES)
-    claims = []
-    for fact in rng.choices(passage, k=rng.choice((1, 2, 4))):
+    claims, verdicts = [], []
+    for fact in rng.sample(passage, len(passage)):
         truth = rng.random() < 0.5
-        what = fact.what if truth else facts.wrong_value(rng, fact, passage)
-        claims.append(f"{fact.who}{inside}{what}? {answers[0 if truth else 1]}")
-    return f"{facts.tell(rng, passage)} {lead} {between.join(claims)}"
+        what = fact.what if truth else facts.clash(rng, world, passage, fact).what
+        claims.append(f"{fact.who}{inside}{what}? ")
+        verdicts.append(answers[0 if truth else 1])
+    at = rng.randrange(len(verdicts))
+    verdicts[at] = MARK + verdicts[at]
+    entries = [claim + verdict for claim, verdict in zip(claims, verdicts, strict=True)]
+    return f"{text} {lead} {between.join(entries)}"
+
+
+# ---- opinions, causes, pronouns -----------------------------------------------------------------
+
+
+def _of(make: Callable[[random.Random, World], Exercise]) -> Maker:
+    return lambda rng, world: _asked(rng, world, make(rng, world))
+
+
+def _asked(rng: random.Random, world: World, exercise: Exercise) -> str:
+    text, (question, answer) = exercise
+    style = rng.choice(_QUESTION_BEFORE if rng.random() < 0.4 else _QUESTION_AFTER)
+    who = rng.choice(world.people)
+    asked = style.format(text=text, question=question, answer=MARK + answer, who=who)
+    # an exercise may need no text
+    return re.sub(" +", " ", asked).strip()
+
+
+def _reacted(rng: random.Random, world: World) -> str:
+    positive = rng.random() < 0.5
+    reaction = rng.choice(_REACTIONS)[0 if positive else 1].format(who=rng.choice(world.people))
+    who, did = reaction.split(" ", 1)
+    return f"{opinion(rng, world, positive)} {who} {MARK}{did}"
+
+
+def _because(rng: random.Random, world: World) -> str:
+    cause, effect = causes.cause_and_effect(rng, world)
+    return rng.choice(_BECAUSE).format(cause=cause, effect=effect, mark=MARK)
+
+
+def _chosen(rng: random.Random, world: World) -> str:
+    """The right one of two options, said again."""
+    made = causes.choice(rng, world)
+    a, b = rng.sample((made.right, made.wrong), 2)
+    why = rng.choice(exercises.WHY)[0 if made.backward else 1]
+    return rng.choice(_CHOSEN).format(
+        given=made.given, why=why, a=a, b=b, right=made.right, mark=MARK
+    )
+
+
+def _meant(rng: random.Random, world: World) -> str:
+    made = mention(rng, world)
+    text, pronoun = made.text.format(p=made.pronoun), made.pronoun
+    if rng.random() < 0.5:
+        return f"{text} {pronoun} is {MARK}{made.who}, not {made.other}"
+    last = made.text.rpartition(". ")[2].format(p=MARK + made.who)
+    return f"{text} {rng.choice(_AGAIN)} {last}"
+
+
+_MADE: Sequence[tuple[Maker, float]] = (
+    (_listed, 2),
+    (_about(exercises.open_questions), 4),
+    (_checked, 3),
+    (_about(exercises.yes_no_questions), 4),
+    (_about(exercises.claims), 4),
+    (_of(exercises.tone), 2),
+    (_reacted, 0.5),
+    (_of(exercises.choice), 3),
+    (_because, 0.5),
+    (_chosen, 0.5),
+    (_of(exercises.referent), 1.5),
+    (_meant, 0.5),
+)
+_MAKERS, _WEIGHTS = zip(*_MADE, strict=True)

@@ -4,35 +4,35 @@ A passage gives two or three people the same attribute with different values, so
 about it can be answered without finding out whose value is whose.
 """
 
+import dataclasses
 import random
-from dataclasses import dataclass
 
-from prompt_tuning_jax.tasks.demo import words
+from prompt_tuning_jax.tasks.demo.words import World
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Relation:
     """One attribute of people. The wordings have the slots {who}, {what} (the value), {about}.
 
     Attributes:
-      values: what the attribute can be.
+      values: the field of `World` that holds what the attribute can be.
       statements: sentences that state a fact.
       asks_what: questions that the value answers.
       asks_who: questions that the person answers.
       asks_if: questions that yes or no answers.
-      about: what the attribute is further about (a color: of which thing), one for all people of a
-        passage; empty where the relation has no such slot.
+      about: the field of what the attribute is further about (a color: of which thing), one for all
+        people of a passage; empty where the relation has no such slot.
     """
 
-    values: tuple[str, ...]
+    values: str
     statements: tuple[str, ...]
     asks_what: tuple[str, ...]
     asks_who: tuple[str, ...]
     asks_if: tuple[str, ...]
-    about: tuple[str, ...] = ("",)
+    about: str = ""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Fact:
     """That the attribute `relation` (about `about`) of `who` is `what`."""
 
@@ -41,91 +41,86 @@ class Fact:
     what: str
     about: str
 
-    def wording(self, template: str, what: str = "") -> str:
-        """One of the relation's wordings for this fact, or for a rumor that the value is `what`."""
-        return template.format(who=self.who, what=what or self.what, about=self.about)
+    def wording(self, template: str) -> str:
+        """One of the relation's wordings for this fact."""
+        return template.format(who=self.who, what=self.what, about=self.about)
 
 
 RELATIONS = (
     Relation(
-        words.PLACES,
+        "places",
         (
             "{who} lives in the {what}.",
             "the home of {who} is the {what}.",
-            "in the {what} lives {who}.",
+            "{who} stays in the {what}.",
         ),
-        ("where does {who} live?", "what is the home of {who}?"),
+        ("where is the home of {who}?", "in which place lives {who}?"),
         ("who lives in the {what}?", "who has a home in the {what}?"),
         ("does {who} live in the {what}?", "is the {what} the home of {who}?"),
     ),
     Relation(
-        words.JOBS,
-        ("{who} is a {what}.", "{who} works as a {what}.", "the {what} is called {who}."),
-        ("what is the job of {who}?", "what does {who} work as?"),
+        "jobs",
+        ("{who} is a {what}.", "{who} works as a {what}.", "{who} earns money as a {what}."),
+        ("what is the job of {who}?", "what is the work of {who}?"),
         ("who is a {what}?", "who works as a {what}?"),
         ("is {who} a {what}?", "does {who} work as a {what}?"),
     ),
     Relation(
-        words.ANIMALS,
-        ("{who} keeps a {what}.", "{who} feeds a {what}.", "a {what} belongs to {who}."),
-        ("which animal does {who} keep?", "what does {who} feed?"),
+        "animals",
+        ("{who} keeps a {what}.", "{who} feeds a {what}.", "{who} owns a {what}."),
+        ("which animal lives with {who}?", "what is the animal of {who}?"),
         ("who keeps a {what}?", "who feeds a {what}?"),
         ("does {who} keep a {what}?", "is the animal of {who} a {what}?"),
     ),
     Relation(
-        words.FOODS,
+        "foods",
         ("{who} likes {what}.", "{who} eats {what}.", "the favorite food of {who} is {what}."),
-        ("what does {who} like to eat?", "what is the favorite food of {who}?"),
+        ("what is eaten by {who}?", "what is the favorite food of {who}?"),
         ("who likes to eat {what}?", "who eats {what}?"),
         ("does {who} like {what}?", "is {what} the favorite food of {who}?"),
     ),
     Relation(
-        words.COLORS,
+        "colors",
         (
             "{who} has a {what} {about}.",
             "the {about} of {who} is {what}.",
             "{who} bought a {what} {about}.",
         ),
-        ("which color is the {about} of {who}?", "what color of {about} does {who} have?"),
-        ("who has a {what} {about}?", "who bought the {what} {about}?"),
-        ("is the {about} of {who} {what}?", "does {who} have a {what} {about}?"),
-        words.THINGS,
+        ("which color is the {about} of {who}?", "what color has the {about} of {who}?"),
+        ("who has a {about} in {what}?", "who bought a {about} in {what}?"),
+        ("is the {about} of {who} {what}?", "does {who} have a {about} in {what}?"),
+        "things",
     ),
     Relation(
-        words.PLACES,
-        (
-            "on {about} {who} went to the {what}.",
-            "{who} visits the {what} on {about}.",
-            "{who} goes to the {what} every {about}.",
-        ),
-        ("where does {who} go on {about}?", "which place does {who} visit on {about}?"),
-        ("who goes to the {what} on {about}?", "who visits the {what} on {about}?"),
-        ("does {who} go to the {what} on {about}?", "did {who} visit the {what} on {about}?"),
-        words.DAYS,
-    ),
-    Relation(
-        words.NUMBERS,
+        "numbers",
         ("{who} is {what} years old.", "{who} turned {what}.", "the age of {who} is {what}."),
         ("how old is {who}?", "what is the age of {who}?"),
-        ("who is {what} years old?", "who turned {what}?"),
-        ("is {who} {what} years old?", "is {what} the age of {who}?"),
+        ("whose age is {what}?", "who turned {what}?"),
+        ("did {who} turn {what}?", "is {what} the age of {who}?"),
     ),
 )
 
+# What a passage says of a claim.
+FOLLOWS, CLASHES, UNSAID = range(3)
 
-def contrast(rng: random.Random, people: int) -> list[Fact]:
+
+def contrast(rng: random.Random, world: World, people: int) -> list[Fact]:
     """`people` facts of one relation, about different people with different values."""
     relation = rng.choice(RELATIONS)
-    about = rng.choice(relation.about)
-    names = rng.sample(words.PEOPLE, people)
-    values = rng.sample(relation.values, people)
+    names = rng.sample(world.people, people)
+    values = rng.sample(getattr(world, relation.values), people)
+    about = _about(rng, world, relation)
     return [Fact(relation, who, what, about) for who, what in zip(names, values, strict=True)]
+
+
+def state(rng: random.Random, fact: Fact) -> str:
+    """The fact in one of its wordings."""
+    return fact.wording(rng.choice(fact.relation.statements))
 
 
 def tell(rng: random.Random, facts: list[Fact]) -> str:
     """The facts as a passage: each in one of its wordings, in a random order."""
-    shuffled = rng.sample(facts, len(facts))
-    return " ".join(fact.wording(rng.choice(fact.relation.statements)) for fact in shuffled)
+    return " ".join(state(rng, fact) for fact in rng.sample(facts, len(facts)))
 
 
 def ask_open(rng: random.Random, facts: list[Fact]) -> tuple[str, str]:
@@ -136,16 +131,38 @@ def ask_open(rng: random.Random, facts: list[Fact]) -> tuple[str, str]:
     return fact.wording(rng.choice(fact.relation.asks_who)), fact.who
 
 
-def ask_if(rng: random.Random, facts: list[Fact], truth: bool) -> str:
+def ask_if(rng: random.Random, world: World, facts: list[Fact], truth: bool) -> str:
     """A question about one of the facts that is answered by yes (`truth`) or no."""
+    asked = claim(rng, world, facts, FOLLOWS if truth else CLASHES)
+    return asked.wording(rng.choice(asked.relation.asks_if))
+
+
+def claim(rng: random.Random, world: World, facts: list[Fact], verdict: int) -> Fact:
+    """A claim that follows from the facts, clashes with them, or of which they say nothing.
+
+    What is not said is about somebody else, or about another attribute of a person.
+    """
     fact = rng.choice(facts)
-    what = fact.what if truth else wrong_value(rng, fact, facts)
-    return fact.wording(rng.choice(fact.relation.asks_if), what)
+    if verdict == FOLLOWS:
+        return fact
+    if verdict == CLASHES:
+        return clash(rng, world, facts, fact)
+    if rng.random() < 0.5:
+        strangers = sorted(set(world.people) - {known.who for known in facts})
+        what = rng.choice((fact.what, rng.choice(getattr(world, fact.relation.values))))
+        return dataclasses.replace(fact, who=rng.choice(strangers), what=what)
+    relation = rng.choice([other for other in RELATIONS if other != fact.relation])
+    what = rng.choice(getattr(world, relation.values))
+    return Fact(relation, fact.who, what, _about(rng, world, relation))
 
 
-def wrong_value(rng: random.Random, fact: Fact, facts: list[Fact]) -> str:
-    """A value that is not the fact's; mostly another person's, so that it too is in the passage."""
-    others = [other.what for other in facts if other.what != fact.what]
+def clash(rng: random.Random, world: World, facts: list[Fact], fact: Fact) -> Fact:
+    """One of the facts with another value, mostly another person's, so that it too is there."""
+    others = [other.what for other in facts]
     if rng.random() < 0.25:
-        others = [value for value in fact.relation.values if value != fact.what]
-    return rng.choice(others)
+        others = list(getattr(world, fact.relation.values))
+    return dataclasses.replace(fact, what=rng.choice([o for o in others if o != fact.what]))
+
+
+def _about(rng: random.Random, world: World, relation: Relation) -> str:
+    return rng.choice(getattr(world, relation.about)) if relation.about else ""

@@ -1,8 +1,9 @@
-"""Opinions: short texts that praise or blame something, and what follows from them."""
+"""Opinions: short texts that praise or blame something."""
 
 import random
 
 from prompt_tuning_jax.tasks.demo import words
+from prompt_tuning_jax.tasks.demo.words import World
 
 _PLAIN = (
     "the {subject} was {a} and {b}.",
@@ -11,10 +12,8 @@ _PLAIN = (
     "what a {a} {subject}!",
     "{who} found the {subject} {a}.",
     "{who} saw a {a} {subject} on {day}.",
-    "the {subject} in the {place} was {a}.",
     "it was a {a} {subject} with a {b} {other}.",
     "the {other} was so {a}, and so was the {subject}.",
-    "a {subject} can be {a}, and this one was {a} and {b}.",
     "{who} came for the {subject}, and it was {a}.",
 )
 # {a} and {b} are then words of the opposite side.
@@ -22,23 +21,20 @@ _NEGATED = (
     "the {subject} was not {a}.",
     "the {subject} was never {a} or {b}.",
     "{who} found nothing {a} in the {subject}.",
-    "there was nothing {a} about the {subject}.",
     "the {subject} was far from {a}.",
 )
 
 
-def opinion(rng: random.Random, positive: bool) -> str:
+def opinion(rng: random.Random, world: World, positive: bool) -> str:
     """One or two sentences that praise (`positive`) or blame, some by denying the opposite."""
     negated = rng.random() < 0.2
-    side = words.GOOD if positive != negated else words.BAD
-    a, b = rng.sample(side, 2)
-    subject, other = rng.sample(words.SUBJECTS, 2)
+    a, b = rng.sample(world.good if positive != negated else world.bad, 2)
+    subject, other = rng.sample(world.subjects, 2)
     return rng.choice(_NEGATED if negated else _PLAIN).format(
         a=a,
         b=b,
         subject=subject,
         other=other,
-        who=rng.choice(words.PEOPLE),
+        who=rng.choice(world.people),
         day=rng.choice(words.DAYS),
-        place=rng.choice(words.PLACES),
     )
