@@ -87,7 +87,8 @@ def table(results: dict) -> str:
                 columns[method].append(statistics.mean(scores))
             span = f" ({min(scores):.1f}-{max(scores):.1f})" if len(scores) > 1 else ""
             cells.append(f"{statistics.mean(scores):.1f}{span}" if scores else "")
-        lines.append(f"| {task.name} | " + " | ".join(cells) + " |")
+        if any(cells):
+            lines.append(f"| {task.name} | " + " | ".join(cells) + " |")
     means = (f"{statistics.mean(v):.1f}" if v else "" for v in columns.values())
     return "\n".join([*lines, "| mean | " + " | ".join(means) + " |"])
 

@@ -1,14 +1,16 @@
 """The start for small models: what its heads look at before any training."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_run
 from flax import traverse_util
 
-from prompt_tuning_jax import t5
+from prompt_tuning_jax import backbones, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.mimetic import NEIGHBOURS, Mimetic
 from prompt_tuning_jax.relative_positions import RelativePositions
@@ -96,3 +98,27 @@ def test_local_heads_are_biased_to_their_neighbour(started, stack):
 def test_what_does_not_fit_is_refused(change):
     with pytest.raises(UserError, match="mimetic.Mimetic: NUM_HEADS = "):
         Mimetic()(jax.random.key(0), dataclasses.replace(CONFIG, **change))
+
+
+def test_a_run_from_random_values_begins_there(tmp_path):
+    job = tiny_run.Job(tmp_path)
+    (job.folder / "start.gin").write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from prompt_tuning_jax import mimetic\n"
+        "from prompt_tuning_jax import train\n"
+        "train.train.random_start = @mimetic.Mimetic()\n"
+    )
+    flags = [
+        "--gin_file=start.gin",
+        "--gin.INITIAL_CHECKPOINT_PATH=None",
+        "--gin.VOCABULARY_FILE=backbone/sentencepiece.model",
+        "--gin.EXTRA_IDS=10",
+        "--gin.EVAL_TASKS=[]",
+    ]
+    job.ok("train", *tiny_run.training(), *flags, MODEL_DIR="new", NUM_HEADS=6, TRAIN_STEPS=1)
+    made = json.loads((job.folder / "new" / "artifact" / "artifact.json").read_text())
+    config = dataclasses.replace(tiny_run.CONFIG, num_heads=6)
+    theta = jax.jit(Mimetic(), static_argnums=1)(jax.random.key(0), config)
+    assert made["backbone"]["fingerprint"] == backbones.fingerprint(theta)
+    refused = job.run("train", *tiny_run.training(), *flags, MODEL_DIR="other", TRAIN_STEPS=1)
+    assert refused.status == 2 and "NUM_HEADS = 2" in refused.err
