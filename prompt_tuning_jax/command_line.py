@@ -143,7 +143,8 @@ def _override(name: str, value: str) -> Override:
     if not _is_gin_value(value):
         for literal in ("True", "False", "None"):
             if value.lower() == literal.lower():
-                raise UserError(f"{flag}={value}: did you mean {literal}?")
+                text = f"{flag}='\"{value}\"'"
+                raise UserError(f"{flag}={value}: did you mean {literal}? As a text: {text}")
         if not _BARE.fullmatch(value):
             quoted = f"{flag}='\"{value}\"'"
             raise UserError(f"{flag}={value}: not a gin value; a string is written {quoted}")

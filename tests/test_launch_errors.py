@@ -23,6 +23,7 @@ def house(tmp_path, monkeypatch, capsys):
         ([BASE, "--gin.MODEL_DIR=a b"], "--gin.MODEL_DIR=a b: not a gin value"),
         ([BASE, "--gin.TRAIN_STEPS=12x"], "--gin.TRAIN_STEPS=12x: not a gin value"),
         ([BASE, "--gin.FLAG=false"], "--gin.FLAG=false: did you mean False?"),
+        ([BASE, "--gin.WORD=none"], "mean None? As a text: --gin.WORD='\"none\"'"),
         ([BASE, "--gin.MODEL-DIR=x"], "--gin.MODEL-DIR"),
         ([BASE, "--gin_bindings=MODEL_DIR"], "--gin_bindings"),
     ],
