@@ -71,7 +71,8 @@ def train(
 
     mixture_or_task_name: the name of a task or mixture, a task, or {task: rate}; eval_tasks: the
     tasks to evaluate, the first of which chooses the best step; None: those trained on, whose
-    average (`scoring.average`) chooses it. artifact_steps: steps whose artifacts are kept too,
+    average (`scoring.average`) chooses it. random_start: (rng, config) -> θ, where there is no
+    initial_checkpoint_path. artifact_steps: steps whose artifacts are kept too,
     whatever their metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started
     again in its MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"},
     "artifact"}. Raises UserError for what a user can mend.
