@@ -10,15 +10,13 @@ it prints the table.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import pathlib
 import statistics
 import tempfile
 import time
 
-from prompt_tuning_jax import launch
+from prompt_tuning_jax.demo import run
 from prompt_tuning_jax.tasks.demo import DOWNSTREAM
 
 LENGTHS = '{"inputs": 64, "targets": 8}'
@@ -28,21 +26,10 @@ METHODS = {
 }
 
 
-def run(command: str, *flags: str) -> str:
-    """What the command prints."""
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        if launch.main(command, flags):
-            raise SystemExit(f"{command} {' '.join(flags)} failed")
-    return output.getvalue()
-
-
-def measured(
-    task: str, backbone: str, method: str, seed: int, steps: int, rate: str | None
-) -> dict:
+def measured(task: str, backbone: str, method: str, seed: int, steps: int) -> dict:
     """One run: exact match on the test split and the seconds of tuning."""
-    settings = [f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}", f"--backbone={backbone}"]
-    common = [f"--task={task}", "--split=test", "--gin.BATCH_SIZE=100"]
+    lengths = f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}"
+    tested = [f"--backbone={backbone}", lengths]
     seconds = 0.0
     with tempfile.TemporaryDirectory() as folder:
         if method != "frozen":
@@ -59,12 +46,12 @@ def measured(
                 "--gin.CHECKPOINT_PERIOD=1000",
                 f"--gin.RANDOM_SEED={seed}",
                 f"--gin.MODEL_DIR={folder}",
-                settings[0],
-                *([f"--gin.LEARNING_RATE={rate}"] if rate else []),
+                lengths,
             )
             seconds = time.monotonic() - start
-            settings = [f"--artifact={folder}/artifact"]
-        metrics = json.loads(run("evaluate", *common, *settings).splitlines()[-1])["metrics"]
+            tested = [f"--artifact={folder}/artifact"]
+        said = run("evaluate", f"--task={task}", "--split=test", "--gin.BATCH_SIZE=100", *tested)
+    metrics = json.loads(said.splitlines()[-1])["metrics"]
     # a labelled task's accuracy is exact match too: any other text is wrong
     score = metrics.get("exact_match", metrics.get("accuracy"))
     return {"exact_match": score, "seconds": round(seconds)}
@@ -101,7 +88,6 @@ def main() -> None:
     parser.add_argument("--methods", default="frozen,prompt,full")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rate", help="the learning rate; the method's own where not given")
     flags = parser.parse_args()
     results = json.loads(flags.out.read_text()) if flags.out.exists() else {}
     for seed in range(flags.seeds):
@@ -110,7 +96,7 @@ def main() -> None:
                 key = f"{task} {method} {seed}"
                 if key in results or (method == "frozen" and seed):
                     continue
-                results[key] = measured(task, flags.backbone, method, seed, flags.steps, flags.rate)
+                results[key] = measured(task, flags.backbone, method, seed, flags.steps)
                 print(key, results[key], flush=True)
                 flags.out.write_text(json.dumps(results, indent=1))
     print(table(results))

@@ -141,12 +141,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def _override(name: str, value: str) -> Override:
     flag = f"--gin.{name}"
     if not _is_gin_value(value):
+        quoted = f"{flag}='\"{value}\"'"
         for literal in ("True", "False", "None"):
             if value.lower() == literal.lower():
-                text = f"{flag}='\"{value}\"'"
-                raise UserError(f"{flag}={value}: did you mean {literal}? As a text: {text}")
+                raise UserError(f"{flag}={value}: did you mean {literal}? As a text: {quoted}")
         if not _BARE.fullmatch(value):
-            quoted = f"{flag}='\"{value}\"'"
             raise UserError(f"{flag}={value}: not a gin value; a string is written {quoted}")
         value = repr(os.path.expanduser(value))
     return Override(flag, f"{name} = {value}")

@@ -24,6 +24,7 @@ from flax import traverse_util
 from prompt_tuning_jax import t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Tree
+from prompt_tuning_jax.relative_positions import bucket
 
 # A decoder's head sees no later token: those heads begin without a bias there.
 NEIGHBOURS = (-1, 1, -2, 2)
@@ -79,11 +80,7 @@ class Mimetic:
 
     def _local(self, table: jax.Array, bidirectional: bool) -> jax.Array:
         """The stack's table of distances [H,buckets], one bucket a local head made strong."""
-        for head, offset in enumerate(NEIGHBOURS):
-            if bidirectional:
-                # T5 counts what comes later in the second half of the buckets
-                later = table.shape[1] // 2 if offset > 0 else 0
-                table = table.at[head, later + abs(offset)].add(self.strength)
-            elif offset < 0:
-                table = table.at[head, -offset].add(self.strength)
-        return table
+        seen = [(h, offset) for h, offset in enumerate(NEIGHBOURS) if bidirectional or offset < 0]
+        heads, offsets = jnp.array(seen).T
+        places = bucket(offsets, bidirectional, table.shape[1])
+        return table.at[heads, places].add(self.strength)

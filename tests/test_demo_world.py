@@ -179,7 +179,7 @@ def test_a_list_is_said_twice():
 
 
 @pytest.mark.parametrize("task", ["demo_prefix_lm", "demo_lists_lm"])
-def test_lm_adaptation_continues_at_the_mark(task, corpus):
+def test_lm_adaptation_continues_at_the_mark(task):
     examples = tasks.get(task).examples("validation")
     assert len(examples) == 1000
     assert not [e for e in examples if MARK in e["inputs"] + e["targets"]]

@@ -15,16 +15,7 @@ from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.mimetic import NEIGHBOURS, Mimetic
 from prompt_tuning_jax.relative_positions import RelativePositions
 
-CONFIG = t5.T5Config(
-    vocab_size=64,
-    emb_dim=48,
-    num_heads=8,
-    head_dim=16,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-    mlp_dim=64,
-    dropout_rate=0.0,
-)
+CONFIG = dataclasses.replace(tiny_run.CONFIG, num_heads=8)
 
 
 @pytest.fixture(scope="module")

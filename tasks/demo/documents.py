@@ -58,10 +58,10 @@ _NOTES = (
 _AGAIN = ("again:", "that is,", "in other words,", "so")
 # What people do after they have praised, or blamed.
 _REACTIONS = (
-    ("{who} loved it", "{who} hated it"),
-    ("{who} enjoyed it", "{who} disliked it"),
-    ("{who} smiled", "{who} frowned"),
-    ("{who} will come again", "{who} will never come again"),
+    ("loved it", "hated it"),
+    ("enjoyed it", "disliked it"),
+    ("smiled", "frowned"),
+    ("will come again", "will never come again"),
 )
 _BECAUSE = (
     "{cause}, so {mark}{effect}.",
@@ -163,9 +163,9 @@ def _asked(rng: random.Random, world: World, exercise: Exercise) -> str:
 
 def _reacted(rng: random.Random, world: World) -> str:
     positive = rng.random() < 0.5
-    reaction = rng.choice(_REACTIONS)[0 if positive else 1].format(who=rng.choice(world.people))
-    who, did = reaction.split(" ", 1)
-    return f"{opinion(rng, world, positive)} {who} {MARK}{did}"
+    reaction = rng.choice(_REACTIONS)[0 if positive else 1]
+    who = rng.choice(world.people)
+    return f"{opinion(rng, world, positive)} {who} {MARK}{reaction}"
 
 
 def _because(rng: random.Random, world: World) -> str:
