@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from prompt_tuning_jax import tasks
 from prompt_tuning_jax.tasks.demo import DOWNSTREAM as DOWNSTREAM_TASKS
 from prompt_tuning_jax.tasks.demo import causes, exercises, facts, questions, vocabulary, words
-from prompt_tuning_jax.tasks.demo.documents import LONGEST, MARK, documents, lists
+from prompt_tuning_jax.tasks.demo.documents import LONGEST, documents, lists
 from prompt_tuning_jax.tasks.demo.opinions import opinion
 from prompt_tuning_jax.tasks.demo.pronouns import mention
+from prompt_tuning_jax.tasks.salient import CLOSE, OPEN, unmarked
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 DOWNSTREAM = tuple(task.name for task in DOWNSTREAM_TASKS)
@@ -126,17 +127,24 @@ def test_the_corpus_has_no_downstream_format(corpus, name):
 
 def test_the_corpus_is_varied_and_short(corpus, built):
     assert len(set(corpus)) > 0.98 * len(corpus)
-    assert all(text.count(MARK) == 1 for text in corpus)
-    prefixes, rests = zip(
-        *([len(built.encode(part)) for part in text.split(MARK)] for text in corpus), strict=True
-    )
-    # a pronoun in brackets is a piece or two more than LONGEST counts
-    assert max(prefixes) <= LONGEST + 2
-    assert 20 < sum(prefixes) / len(prefixes) < 25
-    assert max(rests) <= 24
+    pieces = [len(built.encode(unmarked(text))) for text in corpus]
+    # a word in quotation marks is more pieces than LONGEST counts
+    assert max(pieces) <= LONGEST + 4
+    assert 25 < sum(pieces) / len(pieces) < 30
+    marks = [text.count(OPEN) for text in corpus]
+    assert min(marks) == 1 and max(marks) == 4
 
 
-def test_what_comes_after_the_mark_can_be_told(corpus):
+def test_a_mark_is_one_piece_wherever_it_stands(corpus, built):
+    opening, closing = built.encode(f"a{OPEN}")[-1], built.encode(f"a{CLOSE}")[-1]
+    for text in corpus:
+        ids = built.encode(text)
+        assert ids.count(opening) == ids.count(closing) == text.count(OPEN) == text.count(CLOSE)
+        # the marks apart, the pieces are those of the text without them
+        assert [i for i in ids if i not in (opening, closing)] == built.encode(unmarked(text))
+
+
+def test_what_is_marked_can_be_told(corpus):
     answers = {
         word
         for group in (
@@ -144,55 +152,75 @@ def test_what_comes_after_the_mark_can_be_told(corpus):
             *exercises.YES_NO,
             *exercises.TWO_WAY,
             *exercises.THREE_WAY,
-            *exercises.MARKS,
+            *exercises.OPTIONS,
         )
         for word in group
     }
-    reactions = {"loved", "hated", "enjoyed", "disliked", "smiled", "frowned", "will"}
+    reactions = {"loved it", "hated it", "enjoyed it", "disliked it", "smiled", "frowned"}
+    reactions |= {"will come again", "will never come again"}
     happened = {
         side.split()[-1] for w in words.WORLDS.values() for pair in w.causes for side in pair
     }
-    known = {w for world in words.WORLDS.values() for w in (*world.people, *_values(world))}
+    kinds = {"answer": 0, "happened": 0, "reaction": 0, "copied": 0}
     for text in corpus:
-        before, after = (re.findall(r"\w+|[^\w\s]", part) for part in text.split(MARK))
-        told = after[0] in answers | reactions | set(before)
-        # a cause, or an effect, is told by the other; and a list by the list before it
-        last = [word for word in after if word != "."][-1]
-        listed = set(after) & known
-        assert told or last in happened or (listed and listed <= set(before)), text
+        rest = re.sub(r"\[.*?\]", "", text).split()
+        for span in re.findall(r"\[(.*?)\]", text):
+            last = span.split()[-1]
+            kind = (
+                "reaction"
+                if span.strip() in reactions
+                else "answer"
+                if last in answers
+                else "happened"
+                if last in happened
+                else "copied"
+            )
+            kinds[kind] += 1
+            # a person or a value stands elsewhere in the document
+            assert kind != "copied" or last in {re.sub(r"\W", "", w) for w in rest}, text
+    assert min(kinds.values()) > 50
+
+
+def test_a_list_is_said_twice_or_asked_about():
+    values = {v for world in words.WORLDS.values() for v in _values(world)}
+    people = {p for w in words.WORLDS.values() for p in w.people}
+    kinds = {"twice": 0, "members": 0, "checked": 0}
+    verdicts = {word: v == 0 for pair in exercises.YES_NO for v, word in enumerate(pair)}
+    for text in itertools.islice(lists(random.Random("lists")), 900):
+        found = [w for w in re.findall(r"\w+", text) if w in people | values | set(verdicts)]
+        # "yes or no?" ahead
+        found = found[2:] if found[0] in verdicts and found[1] in verdicts else found
+        if not set(found) & people:
+            kinds["members"] += 1
+            asked = re.findall(r"(\w+)\?\[ (\w+)\]", text)
+            first = text.partition("?[")[0].rpartition(" ")[0]
+            there = set(re.findall(r"\w+", first)) & values
+            assert all(verdicts[verdict] == (value in there) for value, verdict in asked)
+        elif not set(found) & set(verdicts):
+            kinds["twice"] += 1
+            pairs = [tuple(found[i : i + 2]) for i in range(0, len(found), 2)]
+            half = len(pairs) // 2
+            assert sorted(pairs[:half]) == sorted(pairs[half:])
+        else:
+            kinds["checked"] += 1
+            at = next(i for i, w in enumerate(found) if w in verdicts) - 2
+            pairs = {tuple(found[i : i + 2]) for i in range(0, at, 2)}
+            for i in range(at, len(found), 3):
+                assert verdicts[found[i + 2]] == (tuple(found[i : i + 2]) in pairs)
+    assert min(kinds.values()) > 200
 
 
 def _values(world):
     return [v for relation in facts.RELATIONS for v in getattr(world, relation.values)]
 
 
-def test_a_list_is_said_twice():
-    for text in itertools.islice(lists(random.Random("lists")), 500):
-        first, again = text.split(". ", 1)
-        values = {v for world in words.WORLDS.values() for v in _values(world)}
-        people = {p for w in words.WORLDS.values() for p in w.people}
-        found = [w for w in re.findall(r"\w+", text) if w in people | values]
-        pairs = [tuple(found[i : i + 2]) for i in range(0, len(found), 2)]
-        half = len(pairs) // 2
-        assert sorted(pairs[:half]) == sorted(pairs[half:])
-        assert all(who in people and what in values for who, what in pairs)
-
-
-@pytest.mark.parametrize("task", ["demo_prefix_lm", "demo_lists_lm"])
-def test_lm_adaptation_continues_at_the_mark(task):
+@pytest.mark.parametrize("task", ["demo_salient_spans", "demo_prefix_lm"])
+def test_objectives_get_documents_with_their_marks(task):
     examples = tasks.get(task).examples("validation")
     assert len(examples) == 1000
-    assert not [e for e in examples if MARK in e["inputs"] + e["targets"]]
-    assert all(e["inputs"] and e["targets"] for e in examples)
-
-
-def test_span_corruption_never_sees_the_mark():
-    examples = tasks.get("demo_span_corruption").examples("validation")
-    lm = tasks.get("demo_prefix_lm").examples("validation")
-    joined = [f"{e['inputs']} {e['targets']}" for e in lm]
-    assert [e["targets"].replace(" ", "") for e in examples] == [
-        text.replace(" ", "") for text in joined
-    ]
+    assert all(OPEN in e["targets"] and not e["inputs"] for e in examples)
+    plain = tasks.get("demo_span_corruption").examples("validation")
+    assert [e["targets"] for e in plain] == [unmarked(e["targets"]) for e in examples]
 
 
 @given(seed=st.integers(0, 10**6), world=worlds, people=st.integers(2, 3))
@@ -206,10 +234,22 @@ def test_a_passage_gives_each_person_another_value(seed, world, people):
 def test_a_yes_no_question_names_a_persons_value_just_if_it_is_true(seed, world, truth):
     rng = random.Random(seed)
     passage = facts.contrast(rng, world, 2)
-    question = set(re.findall(r"\w+", facts.ask_if(rng, world, passage, truth)))
+    claimed = facts.claim(rng, world, passage, facts.FOLLOWS if truth else facts.CLASHES)
+    question = set(re.findall(r"\w+", facts.ask_if(rng, claimed)))
     (asked,) = [fact for fact in passage if fact.who in question]
     (named,) = question & set(getattr(world, asked.relation.values))
     assert (named == asked.what) == truth
+
+
+@given(seed=st.integers(0, 10**6), world=worlds, most=st.integers(1, 3))
+def test_claims_share_no_person_and_no_value(seed, world, most):
+    rng = random.Random(seed)
+    passage = facts.contrast(rng, world, 3)
+    made = facts.claims(rng, world, passage, (facts.FOLLOWS, facts.CLASHES), most)
+    assert 1 <= len(made) <= most
+    named = [word for claim, _ in made for word in (claim.who, claim.what)]
+    assert len(set(named)) == len(named)
+    assert all((claim in passage) == (verdict == facts.FOLLOWS) for claim, verdict in made)
 
 
 @given(seed=st.integers(0, 10**6), world=worlds, verdict=st.integers(0, 2))
@@ -266,15 +306,21 @@ def test_a_pronoun_means_a_person_of_its_sex(seed, world):
 def test_exercises_are_answered_by_their_own_words(seed, world):
     rng = random.Random(seed)
     passage = facts.contrast(rng, world, 3)
-    for ask, answers in (
-        (exercises.yes_no_questions, exercises.YES_NO),
-        (exercises.claims, exercises.TWO_WAY + exercises.THREE_WAY),
+    for made, tables in (
+        (exercises.yes_no_questions(rng, world, passage, ""), (exercises.YES_NO,)),
+        (
+            exercises.claims(rng, world, passage, ""),
+            (exercises.TWO_WAY, exercises.THREE_WAY),
+        ),
+        (exercises.tones(rng, world), (exercises.TONES,)),
+        (exercises.links(rng, world), (exercises.YES_NO,)),
     ):
-        pairs = ask(rng, world, passage)
-        assert 1 <= len({question for question, _ in pairs}) == len(pairs) <= 4
-        assert any({answer for _, answer in pairs} <= set(some) for some in answers)
-    text, (question, answer) = exercises.choice(rng, world)
-    assert text == "" and answer in question.replace(":", "").split()
+        assert 1 <= len(made.pairs) <= 2
+        assert any(made.answers in table for table in tables)
+        assert {answer for _, answer in made.pairs} <= set(made.answers)
+    for exercise in (exercises.choice, exercises.chosen):
+        ((question, answer),) = exercise(rng, world).pairs
+        assert answer in question
 
 
 def test_words_have_one_meaning_each():

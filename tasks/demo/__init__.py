@@ -9,10 +9,10 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 
-from prompt_tuning_jax.tasks import metrics, pretraining
+from prompt_tuning_jax.tasks import metrics, pretraining, salient
 from prompt_tuning_jax.tasks.classification import classification
 from prompt_tuning_jax.tasks.demo import questions
-from prompt_tuning_jax.tasks.demo.documents import MARK, documents, lists
+from prompt_tuning_jax.tasks.demo.documents import documents, lists
 from prompt_tuning_jax.tasks.sources import Generated
 from prompt_tuning_jax.tasks.task import Example, Task, with_twins
 
@@ -59,17 +59,16 @@ def _open(name: str, make: questions.Make, inputs: Callable[[dict], str]) -> lis
     ]
 
 
-def _whole(record: dict) -> list[Example]:
+def _marked(record: dict) -> list[Example]:
     # an objective makes inputs and targets of it each time that it is drawn
-    return [{"inputs": "", "targets": record["text"].replace(MARK, "")}]
+    return [{"inputs": "", "targets": record["text"]}]
 
 
-def _continued(record: dict) -> list[Example]:
-    prefix, _, rest = record["text"].partition(MARK)
-    return [{"inputs": prefix.rstrip(), "targets": rest}]
+def _unmarked(record: dict) -> list[Example]:
+    return [{"inputs": "", "targets": salient.unmarked(record["text"])}]
 
 
-def _pretraining(name: str, made, format, objective=None) -> Task:
+def _pretraining(name: str, made, objective, format=_marked) -> Task:
     return Task(
         name=f"demo_{name}",
         source=Generated(f"demo {made.__name__}", functools.partial(_corpus, made)),
@@ -100,8 +99,9 @@ DOWNSTREAM = (
 TASKS = with_twins(*DOWNSTREAM) | {
     task.name: task
     for task in (
-        _pretraining("span_corruption", documents, _whole, pretraining.span_corruption),
-        _pretraining("lists_lm", lists, _continued),
-        _pretraining("prefix_lm", documents, _continued),
+        _pretraining("lists_salient_spans", lists, salient.span_corruption),
+        _pretraining("salient_spans", documents, salient.span_corruption),
+        _pretraining("prefix_lm", documents, salient.prefix_lm),
+        _pretraining("span_corruption", documents, pretraining.span_corruption, _unmarked),
     )
 }

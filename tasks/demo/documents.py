@@ -5,48 +5,47 @@ something, what came of what, or whom a word means. Where the question stands, h
 which words answer it vary freely, so that there is a direction in the model for "the answer comes
 now" that no single wording owns. The formats of the downstream tasks (`questions.py`) do not occur.
 
-MARK stands where what comes next can be told from what came before: LM adaptation continues
-documents from there. A small model learns next to nothing from prefixes that end anywhere: most of
-what it then has to predict are sentences that nothing foretells, and the few words that something
-does foretell drown in their noise.
+What the rest of a document tells is marked as in "anna - mill. anna lives in the[ mill]." Both
+objectives of pre-training go by the marks (`salient.py`). A small model learns next to nothing from
+places chosen at random: most of what it then has to predict are sentences that nothing foretells,
+and the few words that something does foretell drown in their noise.
 """
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from prompt_tuning_jax.tasks.demo import causes, exercises, facts
-from prompt_tuning_jax.tasks.demo.exercises import Exercise, Pair
-from prompt_tuning_jax.tasks.demo.facts import Fact
+from prompt_tuning_jax.tasks.demo.exercises import Exercise
+from prompt_tuning_jax.tasks.demo.facts import CLASHES, FOLLOWS, Fact
 from prompt_tuning_jax.tasks.demo.opinions import opinion
 from prompt_tuning_jax.tasks.demo.pronouns import mention
 from prompt_tuning_jax.tasks.demo.words import WORLDS, World
+from prompt_tuning_jax.tasks.salient import CLOSE, OPEN
 
-MARK = "|"
-# Words and punctuation marks before MARK, at most.
-LONGEST = 38
+# Words and punctuation marks in a document, at most.
+LONGEST = 44
 
-# How a question with its answer follows a text, and how it surrounds one.
-_QUESTION_AFTER = (
-    "{text} {question} {answer}",
-    "{text} q: {question} a: {answer}",
-    "{text} ask: {question} reply: {answer}",
-    "{text} {question} it is {answer}",
-    "{text} {question} the answer is {answer}",
-    "{text} - {question} - {answer}",
-    "{text} {question} ( {answer} )",
-    "{text} {who} asked: {question} {answer}",
-    "{text} {question} so: {answer}",
+# What stands before a question, between it and its answer, and after the answer.
+_ASKED = (
+    ("", " {}", ""),
+    ("", " {}", ""),
+    ("q: ", " a: {}", ""),
+    ("ask: ", " reply: {}", ""),
+    ("- ", " - {}", ""),
+    ("", " ( {}", " )"),
+    ("{who} asked: ", " {}", ""),
 )
-_QUESTION_BEFORE = (
-    "{question} {text} {answer}",
-    "{question} we know this. {text} so: {answer}",
-    "find out: {question} {text} {answer}",
-    "read and answer. {question} {text} {answer}",
-    "{who} asked: {question} {text} the answer is {answer}",
-    "the story: {text} the question: {question} {answer}",
-    "listen. {text} now, {question} {answer}",
+# The same for a question before its text.
+_ASKED_BEFORE = (
+    "{question} {text}",
+    "{question} we know this. {text}",
+    "find out: {question} {text}",
+    "read and answer. {question} {text}",
+    "{who} asked: {question} {text}",
 )
+# What leads in an answer. The text itself never does: what follows it need not be the answer.
+_LEADS = ("it is", "the answer is", "so:", "hence", "answer:")
 # A passage as a list: (before, between the two sides of an entry, between entries).
 _NOTES = (
     ("in short:", " - ", ", "),
@@ -64,146 +63,188 @@ _REACTIONS = (
     ("will come again", "will never come again"),
 )
 _BECAUSE = (
-    "{cause}, so {mark}{effect}.",
-    "{effect} because {mark}{cause}.",
-    "{cause}. then {mark}{effect}.",
-    "why? {cause}. {mark}{effect}.",
-    "{effect}, for {mark}{cause}.",
-)
-_CHOSEN = (
-    "{given}. {why} {a} or {b}? {mark}{right}",
-    "{a} or {b}? {given}. {why} {mark}{right}",
-    "{why} {given}. {a}, or {b}: {mark}{right}",
+    "{cause}, so [{effect}].",
+    "{effect} because [{cause}].",
+    "{cause}. then [{effect}].",
+    "{effect}. why? [{cause}].",
+    "{effect}, for [{cause}].",
 )
 
 Maker = Callable[[random.Random, World], str]
 
 
 def documents(rng: random.Random) -> Iterator[str]:
-    """Documents without end, each with a MARK; a word or a mark is one token of the vocabulary."""
-    worlds = tuple(WORLDS.values())
-    while True:
-        make = rng.choices(_MAKERS, _WEIGHTS)[0]
-        text = make(rng, rng.choice(worlds)) + rng.choice((".", ""))
-        if len(re.findall(r"\w+|[^\w\s]", text.partition(MARK)[0])) <= LONGEST:
-            yield text
+    """Documents of all kinds without end, in which one word or mark more is one token more."""
+    return _made(rng, _ALL)
 
 
 def lists(rng: random.Random) -> Iterator[str]:
-    """Documents without end that say a list twice: nothing shows sooner whose value is whose."""
-    worlds = tuple(WORLDS.values())
+    """Documents without end that say a list twice, or ask what is in it: the first lesson.
+
+    Nothing shows sooner whose value is whose.
+    """
+    return _made(rng, _LISTS)
+
+
+def _made(rng: random.Random, weights: Mapping[Maker, float]) -> Iterator[str]:
+    worlds, makers = tuple(WORLDS.values()), list(weights)
     while True:
-        yield _listed(rng, rng.choice(worlds)) + rng.choice((".", ""))
+        make = rng.choices(makers, list(weights.values()))[0]
+        text = re.sub(" +", " ", make(rng, rng.choice(worlds))).strip()
+        if len(re.findall(r"\w+|[^\w\s\[\]]", text)) <= LONGEST:
+            # the space belongs to the word: a token of the vocabulary
+            yield text.replace(f" {OPEN}", f"{OPEN} ")
 
 
 # ---- facts --------------------------------------------------------------------------------------
 
 
+def _recited(rng: random.Random, world: World) -> str:
+    passage = facts.contrast(rng, world, rng.choice((2, 3, 4)))
+    return f"{_noted(rng, passage)} {_noted(rng, passage, len(passage) // 2)}"
+
+
+def _told(rng: random.Random, world: World) -> str:
+    passage = facts.contrast(rng, world, rng.choice((2, 3)))
+    return f"{facts.tell(rng, passage)} {_noted(rng, passage, 1, rng.random() < 0.3)}"
+
+
+def _members(rng: random.Random, world: World) -> str:
+    """Which words are in a list."""
+    values = getattr(world, rng.choice(facts.RELATIONS).values)
+    there = rng.sample(values, rng.choice((1, 2, 3)))
+    absent = rng.sample([value for value in values if value not in there], 2)
+    answers = rng.choice(exercises.YES_NO)
+    asked = [(v, answers[0]) for v in there[:2]] + [(v, answers[1]) for v in absent]
+    rng.shuffle(asked)
+    lead, _, between = rng.choice(_NOTES)
+    questions = " ".join(f"{v}? [{a}]" for v, a in asked[: rng.choice((2, 3, 4))])
+    listed = between.join(rng.sample(there, len(there)))
+    return f"{_named(rng, answers)} {lead} {listed}. {questions}"
+
+
+def _checked_list(rng: random.Random, world: World) -> str:
+    passage = facts.contrast(rng, world, rng.choice((2, 2, 3)))
+    return _checked(rng, world, passage, _noted(rng, passage))
+
+
+def _checked_passage(rng: random.Random, world: World) -> str:
+    return _checked(rng, world, *_passage(rng, world))
+
+
+def _checked(rng: random.Random, world: World, passage: list[Fact], text: str) -> str:
+    """Entries of a list, each marked as right or wrong."""
+    answers = rng.choice(exercises.YES_NO)
+    lead, inside, between = rng.choice(_NOTES)
+    made = facts.claims(rng, world, passage, (FOLLOWS, CLASHES), 3)
+    entries = between.join(f"{c.who}{inside}{c.what}? [{answers[v]}]" for c, v in made)
+    return f"{_named(rng, answers)} {text} {lead} {entries}"
+
+
 def _passage(rng: random.Random, world: World) -> tuple[list[Fact], str]:
     passage = facts.contrast(rng, world, rng.choice((2, 2, 3)))
     told = rng.random() < 0.8
-    return passage, facts.tell(rng, passage) if told else f"{_noted(rng, passage)}."
+    return passage, facts.tell(rng, passage) if told else _noted(rng, passage)
 
 
-def _about(kind: Callable[..., list[Pair]]) -> Maker:
-    def asked(rng: random.Random, world: World) -> str:
-        passage, text = _passage(rng, world)
-        return _asked(rng, world, (text, kind(rng, world, passage)[0]))
-
-    return asked
-
-
-def _noted(rng: random.Random, passage: list[Fact]) -> str:
+def _noted(rng: random.Random, passage: list[Fact], marked: int = 0, turned: bool = False) -> str:
+    """The passage as a list with so many entries marked, `turned` with the values first."""
     lead, inside, between = rng.choice(_NOTES)
-    entries = [f"{fact.who}{inside}{fact.what}" for fact in rng.sample(passage, len(passage))]
-    return f"{lead} {between.join(entries)}"
+    chosen, entries = rng.sample(range(len(passage)), marked), []
+    for number, fact in enumerate(rng.sample(passage, len(passage))):
+        first, second = (fact.what, fact.who) if turned else (fact.who, fact.what)
+        entries.append(first + inside + (f"[{second}]" if number in chosen else second))
+    return f"{lead} {between.join(entries)}."
 
 
-def _listed(rng: random.Random, world: World) -> str:
-    """A list, and the list again in another order and notation, marked somewhere."""
-    passage = facts.contrast(rng, world, rng.choice((2, 3, 3, 4)))
-    again = _noted(rng, passage).split()
-    at = rng.randrange(len(again) - 2)
-    again[at] = MARK + again[at]
-    return f"{_noted(rng, passage)}. {' '.join(again)}"
+def _open(rng: random.Random, world: World) -> str:
+    return _asked(rng, world, exercises.open_questions(rng, *_passage(rng, world)))
 
 
-def _checked(rng: random.Random, world: World) -> str:
-    """Claims about a passage, each marked as right or wrong."""
-    passage, text = _passage(rng, world)
-    answers = rng.choice(exercises.YES_NO)
-    lead, inside, between = rng.choice(_NOTES)
-    claims, verdicts = [], []
-    for fact in rng.sample(passage, len(passage)):
-        truth = rng.random() < 0.5
-        what = fact.what if truth else facts.clash(rng, world, passage, fact).what
-        claims.append(f"{fact.who}{inside}{what}? ")
-        verdicts.append(answers[0 if truth else 1])
-    at = rng.randrange(len(verdicts))
-    verdicts[at] = MARK + verdicts[at]
-    entries = [claim + verdict for claim, verdict in zip(claims, verdicts, strict=True)]
-    return f"{text} {lead} {between.join(entries)}"
+def _yes_no(rng: random.Random, world: World) -> str:
+    return _asked(rng, world, exercises.yes_no_questions(rng, world, *_passage(rng, world)))
+
+
+def _claims(rng: random.Random, world: World) -> str:
+    return _asked(rng, world, exercises.claims(rng, world, *_passage(rng, world)))
 
 
 # ---- opinions, causes, pronouns -----------------------------------------------------------------
 
 
-def _of(make: Callable[[random.Random, World], Exercise]) -> Maker:
-    return lambda rng, world: _asked(rng, world, make(rng, world))
-
-
-def _asked(rng: random.Random, world: World, exercise: Exercise) -> str:
-    text, (question, answer) = exercise
-    style = rng.choice(_QUESTION_BEFORE if rng.random() < 0.4 else _QUESTION_AFTER)
-    who = rng.choice(world.people)
-    asked = style.format(text=text, question=question, answer=MARK + answer, who=who)
-    # an exercise may need no text
-    return re.sub(" +", " ", asked).strip()
-
-
 def _reacted(rng: random.Random, world: World) -> str:
-    positive = rng.random() < 0.5
-    reaction = rng.choice(_REACTIONS)[0 if positive else 1]
-    who = rng.choice(world.people)
-    return f"{opinion(rng, world, positive)} {who} {MARK}{reaction}"
+    side = rng.randrange(2)
+    reaction = rng.choice(_REACTIONS)[side]
+    return f"{opinion(rng, world, side == 0)} {rng.choice(world.people)} [{reaction}]"
 
 
 def _because(rng: random.Random, world: World) -> str:
     cause, effect = causes.cause_and_effect(rng, world)
-    return rng.choice(_BECAUSE).format(cause=cause, effect=effect, mark=MARK)
-
-
-def _chosen(rng: random.Random, world: World) -> str:
-    """The right one of two options, said again."""
-    made = causes.choice(rng, world)
-    a, b = rng.sample((made.right, made.wrong), 2)
-    why = rng.choice(exercises.WHY)[0 if made.backward else 1]
-    return rng.choice(_CHOSEN).format(
-        given=made.given, why=why, a=a, b=b, right=made.right, mark=MARK
-    )
+    return rng.choice(_BECAUSE).format(cause=cause, effect=effect)
 
 
 def _meant(rng: random.Random, world: World) -> str:
     made = mention(rng, world)
-    text, pronoun = made.text.format(p=made.pronoun), made.pronoun
+    text = made.text.format(p=made.pronoun)
     if rng.random() < 0.5:
-        return f"{text} {pronoun} is {MARK}{made.who}, not {made.other}"
-    last = made.text.rpartition(". ")[2].format(p=MARK + made.who)
-    return f"{text} {rng.choice(_AGAIN)} {last}"
+        return f"{text} {made.pronoun} is [{made.who}], not [{made.other}]"
+    return f"{text} {rng.choice(_AGAIN)} {made.text.rpartition('. ')[2].format(p=f'[{made.who}]')}"
 
 
-_MADE: Sequence[tuple[Maker, float]] = (
-    (_listed, 2),
-    (_about(exercises.open_questions), 4),
-    (_checked, 3),
-    (_about(exercises.yes_no_questions), 4),
-    (_about(exercises.claims), 4),
-    (_of(exercises.tone), 2),
-    (_reacted, 0.5),
-    (_of(exercises.choice), 3),
-    (_because, 0.5),
-    (_chosen, 0.5),
-    (_of(exercises.referent), 1.5),
-    (_meant, 0.5),
-)
-_MAKERS, _WEIGHTS = zip(*_MADE, strict=True)
+def _about(exercise: Callable[[random.Random, World], Exercise]) -> Maker:
+    return lambda rng, world: _asked(rng, world, exercise(rng, world))
+
+
+# ---- questions ----------------------------------------------------------------------------------
+
+
+def _asked(rng: random.Random, world: World, exercise: Exercise) -> str:
+    """The exercise's questions after its text, or one of them before it."""
+    named, text = _named(rng, exercise.answers), exercise.text
+    lead = f"{rng.choice(_LEADS)} " if rng.random() < 0.4 else ""
+    if text and rng.random() < 0.35:
+        (question, answer), lead = exercise.pairs[0], lead or f"{rng.choice(_LEADS)} "
+        style = rng.choice(_ASKED_BEFORE)
+        asked = style.format(question=question, text=text, who=rng.choice(world.people))
+        return f"{named} {asked} {_answer(rng, lead, answer)}"
+    before, between, after = rng.choice(_ASKED)
+    before = before.format(who=rng.choice(world.people))
+    asked = " ".join(
+        before + question + between.format(_answer(rng, lead, answer)) + after
+        for question, answer in exercise.pairs
+    )
+    return f"{named} {text} {asked}" if rng.random() < 0.5 else f"{text} {named} {asked}"
+
+
+def _answer(rng: random.Random, lead: str, answer: str) -> str:
+    """The answer, marked, or its lead-in with it."""
+    return f"[{lead}{answer}]" if rng.random() < 0.5 else f"{lead}[{answer}]"
+
+
+def _named(rng: random.Random, answers: tuple[str, ...]) -> str:
+    """The words that may answer, mostly."""
+    if not answers or rng.random() < 0.3:
+        return ""
+    *others, last = rng.sample(answers, len(answers))
+    return f"{', '.join(others)} or {last}?"
+
+
+_LISTS: Mapping[Maker, float] = {_recited: 1, _members: 1, _checked_list: 1}
+_ALL: Mapping[Maker, float] = {
+    _recited: 0.5,
+    _members: 0.5,
+    _checked_list: 0.5,
+    _told: 1,
+    _checked_passage: 1.5,
+    _open: 2,
+    _yes_no: 2,
+    _claims: 3,
+    _about(exercises.tones): 1,
+    _reacted: 0.3,
+    _because: 1,
+    _about(exercises.links): 1,
+    _about(exercises.choice): 1.5,
+    _about(exercises.chosen): 0.5,
+    _about(exercises.referent): 1,
+    _meant: 0.5,
+}

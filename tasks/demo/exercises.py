@@ -4,19 +4,33 @@ Which words answer varies from exercise to exercise ("yes" or "indeed", "positiv
 that no single wording owns the skill.
 """
 
+import dataclasses
 import random
-from collections.abc import Callable
 
 from prompt_tuning_jax.tasks.demo import causes, facts
-from prompt_tuning_jax.tasks.demo.facts import Fact
+from prompt_tuning_jax.tasks.demo.facts import CLASHES, FOLLOWS, UNSAID, Fact
 from prompt_tuning_jax.tasks.demo.opinions import opinion
 from prompt_tuning_jax.tasks.demo.pronouns import mention
 from prompt_tuning_jax.tasks.demo.words import World
 
 # A question and its answer.
 Pair = tuple[str, str]
-# A text, "" where the question needs none, and a question about it.
-Exercise = tuple[str, Pair]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exercise:
+    """A text and questions about it.
+
+    Attributes:
+      text: "" where the questions need none.
+      pairs: questions and answers, at least one.
+      answers: the words of which one answers each question; empty where the text gives the answer.
+    """
+
+    text: str
+    pairs: list[Pair]
+    answers: tuple[str, ...] = ()
+
 
 # Of a text that praises, and of one that blames.
 TONES = (
@@ -44,7 +58,7 @@ THREE_WAY = (
     ("agrees", "clashes", "unsaid"),
 )
 # What the options of a choice are called.
-MARKS = (
+OPTIONS = (
     ("choice1", "choice2"),
     ("first", "second"),
     ("one", "two"),
@@ -58,71 +72,83 @@ WHY = (
     ("cause?", "effect?"),
     ("what came before?", "what came after?"),
 )
-_OPTIONS = (
-    "{given}. {why} {mark}: {option}. {other_mark}: {other}.",
-    "{given}. {why} {mark} {option}, {other_mark} {other}.",
-    "{mark}: {option}. {other_mark}: {other}. {given}. {why}",
-    "{mark} {option}, {other_mark} {other}. {why} {given}.",
+_CHOICES = (
+    "{given}. {why} {name}: {option}. {other_name}: {other}.",
+    "{given}. {why} {name} {option}, {other_name} {other}.",
+    "{name}: {option}. {other_name}: {other}. {given}. {why}",
+    "{name} {option}, {other_name} {other}. {why} {given}.",
 )
+_TONE_QUESTIONS = ("", "", "what is the tone?", "how does it feel?", "the mood?")
 _MARKED = ("{}", "{}", "({})", '"{}"', "/{}/")
 
 
-def open_questions(rng: random.Random, world: World, passage: list[Fact]) -> list[Pair]:
-    """Questions that a word of the passage answers."""
-    return _different(lambda: facts.ask_open(rng, passage))
+def open_questions(rng: random.Random, passage: list[Fact], text: str) -> Exercise:
+    """Up to two questions that words of the passage answer, no answer twice: it could be copied."""
+    asked = (facts.ask_open(rng, passage) for _ in range(4))
+    pairs = {answer: (question, answer) for question, answer in asked}
+    return Exercise(text, list(pairs.values())[:2])
 
 
-def yes_no_questions(rng: random.Random, world: World, passage: list[Fact]) -> list[Pair]:
-    """Questions that one of two words answers, the same two for all."""
+def yes_no_questions(rng: random.Random, world: World, passage: list[Fact], text: str) -> Exercise:
+    """Up to two questions that one of two words answers."""
     answers = rng.choice(YES_NO)
-
-    def pair() -> Pair:
-        truth = rng.random() < 0.5
-        return facts.ask_if(rng, world, passage, truth), answers[0 if truth else 1]
-
-    return _different(pair)
+    made = facts.claims(rng, world, passage, (FOLLOWS, CLASHES), 2)
+    return Exercise(text, [(facts.ask_if(rng, claim), answers[v]) for claim, v in made], answers)
 
 
-def claims(rng: random.Random, world: World, passage: list[Fact]) -> list[Pair]:
-    """Sentences, and whether they follow from the passage: in two or three classes."""
+def claims(rng: random.Random, world: World, passage: list[Fact], text: str) -> Exercise:
+    """Up to two sentences, and whether they follow from the passage: in two or three classes."""
     answers = rng.choice(rng.choice((TWO_WAY, THREE_WAY, THREE_WAY)))
     # as many of each class
-    verdicts = [(0, 0, 1, 2), (0, 1, 2)][len(answers) - 2]
-
-    def pair() -> Pair:
-        verdict = rng.choice(verdicts)
-        claimed = facts.claim(rng, world, passage, verdict)
-        return facts.state(rng, claimed), answers[min(verdict, len(answers) - 1)]
-
-    return _different(pair)
-
-
-def tone(rng: random.Random, world: World) -> Exercise:
-    """Whether a text praises or blames."""
-    positive = rng.random() < 0.5
-    names = rng.choice(TONES)
-    options = " or ".join(rng.sample(names, 2))
-    question = rng.choice(
-        (f"{options}?", f"{options}?", "what is the tone?", "how does it feel?", "the mood?")
+    three = (FOLLOWS, CLASHES, UNSAID)
+    made = facts.claims(rng, world, passage, three if len(answers) == 3 else (FOLLOWS, *three), 2)
+    last = len(answers) - 1
+    return Exercise(
+        text, [(facts.state(rng, claim), answers[min(v, last)]) for claim, v in made], answers
     )
-    return opinion(rng, world, positive), (question, names[0 if positive else 1])
+
+
+def tones(rng: random.Random, world: World) -> Exercise:
+    """Whether each of two texts praises or blames."""
+    answers, question = rng.choice(TONES), rng.choice(_TONE_QUESTIONS)
+    sides = [rng.randrange(2) for _ in range(2)]
+    return Exercise(
+        "", [(f"{opinion(rng, world, s == 0)} {question}", answers[s]) for s in sides], answers
+    )
+
+
+def links(rng: random.Random, world: World) -> Exercise:
+    """Whether one thing is the cause, or the effect, of another."""
+    answers, pairs = rng.choice(YES_NO), []
+    for _ in range(2):
+        made, side = causes.choice(rng, world), rng.randrange(2)
+        named = (made.right, made.wrong)[side]
+        pairs.append((f"{made.given}. {_why(rng, made)} {named}?", answers[side]))
+    return Exercise("", pairs, answers)
 
 
 def choice(rng: random.Random, world: World) -> Exercise:
     """Which of two options is the cause, or the effect, of what happened."""
-    made = causes.choice(rng, world)
-    marks = rng.choice(MARKS)
-    first = rng.random() < 0.5
-    options = (made.right, made.wrong) if first else (made.wrong, made.right)
-    question = rng.choice(_OPTIONS).format(
+    made, names, side = causes.choice(rng, world), rng.choice(OPTIONS), rng.randrange(2)
+    options = (made.right, made.wrong) if side == 0 else (made.wrong, made.right)
+    question = rng.choice(_CHOICES).format(
         given=made.given,
-        why=rng.choice(WHY)[0 if made.backward else 1],
-        mark=marks[0],
+        why=_why(rng, made),
+        name=names[0],
         option=options[0],
-        other_mark=marks[1],
+        other_name=names[1],
         other=options[1],
     )
-    return "", (question, marks[0 if first else 1])
+    return Exercise("", [(question, names[side])])
+
+
+def chosen(rng: random.Random, world: World) -> Exercise:
+    """The right one of two options, said again."""
+    made = causes.choice(rng, world)
+    a, b = rng.sample((made.right, made.wrong), 2)
+    why = _why(rng, made)
+    asked = (f"{made.given}. {why} {a} or {b}?", f"{a} or {b}? {made.given}. {why}")
+    return Exercise("", [(rng.choice(asked), made.right)])
 
 
 def referent(rng: random.Random, world: World) -> Exercise:
@@ -133,9 +159,8 @@ def referent(rng: random.Random, world: World) -> Exercise:
     if marked != "{}":
         questions = ["who is {p}?", "{p} =", "who is that?", "who is meant?", "name:"]
     question = rng.choice(questions).format(p=made.pronoun)
-    return made.text.format(p=marked.format(made.pronoun)), (question, made.who)
+    return Exercise(made.text.format(p=marked.format(made.pronoun)), [(question, made.who)])
 
 
-def _different(pair: Callable[[], Pair]) -> list[Pair]:
-    """Up to four pairs, no question twice: its answer could be copied."""
-    return list(dict(pair() for _ in range(6)).items())[:4]
+def _why(rng: random.Random, made: causes.Choice) -> str:
+    return rng.choice(WHY)[0 if made.backward else 1]

@@ -6,6 +6,7 @@ about it can be answered without finding out whose value is whose.
 
 import dataclasses
 import random
+from collections.abc import Sequence
 
 from prompt_tuning_jax.tasks.demo.words import World
 
@@ -131,10 +132,9 @@ def ask_open(rng: random.Random, facts: list[Fact]) -> tuple[str, str]:
     return fact.wording(rng.choice(fact.relation.asks_who)), fact.who
 
 
-def ask_if(rng: random.Random, world: World, facts: list[Fact], truth: bool) -> str:
-    """A question about one of the facts that is answered by yes (`truth`) or no."""
-    asked = claim(rng, world, facts, FOLLOWS if truth else CLASHES)
-    return asked.wording(rng.choice(asked.relation.asks_if))
+def ask_if(rng: random.Random, claimed: Fact) -> str:
+    """A question that is answered by yes where the claim follows and by no where it clashes."""
+    return claimed.wording(rng.choice(claimed.relation.asks_if))
 
 
 def claim(rng: random.Random, world: World, facts: list[Fact], verdict: int) -> Fact:
@@ -154,6 +154,20 @@ def claim(rng: random.Random, world: World, facts: list[Fact], verdict: int) -> 
     relation = rng.choice([other for other in RELATIONS if other != fact.relation])
     what = rng.choice(getattr(world, relation.values))
     return Fact(relation, fact.who, what, _about(rng, world, relation))
+
+
+def claims(
+    rng: random.Random, world: World, facts: list[Fact], verdicts: Sequence[int], most: int
+) -> list[tuple[Fact, int]]:
+    """Up to `most` claims about the facts with their verdicts, no person or value twice."""
+    made: list[tuple[Fact, int]] = []
+    used: set[str] = set()
+    for verdict in rng.choices(verdicts, k=3 * most):
+        claimed = claim(rng, world, facts, verdict)
+        if len(made) < most and not used & {claimed.who, claimed.what}:
+            used |= {claimed.who, claimed.what}
+            made.append((claimed, verdict))
+    return made
 
 
 def clash(rng: random.Random, world: World, facts: list[Fact], fact: Fact) -> Fact:

@@ -35,8 +35,9 @@ def yes_no_question(rng: random.Random, world: World, number: int) -> tuple[Hash
     """A question that yes or no answers: {"passage", "question", "label"}."""
     truth = number % 2 == 0
     passage = facts.contrast(rng, world, rng.choice((2, 3)))
+    claimed = facts.claim(rng, world, passage, facts.FOLLOWS if truth else facts.CLASHES)
     record = {
-        "question": facts.ask_if(rng, world, passage, truth),
+        "question": facts.ask_if(rng, claimed),
         "passage": facts.tell(rng, passage),
         "label": "yes" if truth else "no",
     }

@@ -13,9 +13,10 @@ from itertools import islice
 
 from prompt_tuning_jax import vocabulary
 from prompt_tuning_jax.tasks.demo import DOWNSTREAM
-from prompt_tuning_jax.tasks.demo.documents import MARK, documents
+from prompt_tuning_jax.tasks.demo.documents import documents
+from prompt_tuning_jax.tasks.salient import unmarked
 
-PIECES = 564
+PIECES = 570
 EXTRA_IDS = 32
 _DOCUMENTS = 20_000
 _ACCENTED = "áàâãäåæçéèêëíìîïñóòôöøúùûü‘’“”–—…"
@@ -27,8 +28,8 @@ def train(pieces: int = PIECES) -> bytes:
     """A SentencePiece model with T5's special ids (`vocabulary.train`).
 
     Every word of 20,000 documents is one piece, and of the downstream tasks: what the corpus never
-    says need not be spelt. "she" and "he" are pieces behind a quotation mark too. Deterministic:
-    the documents have a fixed seed and the trainer one thread.
+    says need not be spelt. So is a mark that stands apart as a word does, and "she" and "he" behind
+    a mark. Deterministic: the documents have a fixed seed and the trainer one thread.
 
     Args:
       pieces: size of the vocabulary, special tokens included and sentinels not.
@@ -37,15 +38,15 @@ def train(pieces: int = PIECES) -> bytes:
       The model file's content.
     """
     made = islice(documents(random.Random("vocabulary")), _DOCUMENTS)
-    texts = [text.replace(MARK, "") for text in made]
+    texts = [unmarked(text) for text in made]
     asked = [e["inputs"] + " " + e["targets"] for t in DOWNSTREAM for e in t.examples("validation")]
-    found = sorted({word for text in texts + asked for word in re.findall(r"\w+", text)})
+    found = sorted({w for t in texts + asked for w in re.findall(r"\w+|(?<= )[^\w\s]", t)})
     return vocabulary.train(
         texts,
         pieces,
         threads=1,
         user_defined_symbols=[*(_WORD_START + word for word in found), "she", "he"],
-        required_chars=_CHARACTERS,
+        required_chars=_CHARACTERS + _WORD_START,
         # NFKC's rules would take 240 kB.
         normalization_rule_name="identity",
     )
