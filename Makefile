@@ -34,7 +34,7 @@ wheel: .venv/installed
 	rm -rf build
 	.venv/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-# A first lesson from random values, LM adaptation of that, and the result into the package.
+# A first lesson from random values, span corruption, LM adaptation, the result into the package.
 PRETRAIN := .venv/bin/python -m prompt_tuning_jax.train --gin_file=models/demo.gin
 CONVERT := .venv/bin/python -m prompt_tuning_jax.convert
 backbones: .venv/installed
@@ -44,8 +44,11 @@ backbones: .venv/installed
 		--gin.VOCABULARY_FILE=build/backbone/sentencepiece.model \
 		--gin.MODEL_DIR=build/backbone/lists_run
 	$(CONVERT) --artifact=build/backbone/lists_run/artifact --output=build/backbone/lists
+	$(PRETRAIN) --gin_file=runs/pretrain_demo_salient_spans.gin \
+		--gin.INITIAL_CHECKPOINT_PATH=build/backbone/lists --gin.MODEL_DIR=build/backbone/spans_run
+	$(CONVERT) --artifact=build/backbone/spans_run/artifact --output=build/backbone/spans
 	$(PRETRAIN) --gin_file=runs/pretrain_demo_prefix_lm.gin \
-		--gin.INITIAL_CHECKPOINT_PATH=build/backbone/lists --gin.MODEL_DIR=build/backbone/lm_run
+		--gin.INITIAL_CHECKPOINT_PATH=build/backbone/spans --gin.MODEL_DIR=build/backbone/lm_run
 	$(CONVERT) --artifact=build/backbone/lm_run/artifact --output=prompt_tuning_jax/builtin/demo
 
 clean:

@@ -19,7 +19,7 @@ import time
 from prompt_tuning_jax.demo import run
 from prompt_tuning_jax.tasks.demo import DOWNSTREAM
 
-LENGTHS = '{"inputs": 64, "targets": 8}'
+LENGTHS = '{"inputs": 40, "targets": 8}'
 METHODS = {
     "prompt": ["--gin_file=methods/prompt.gin", "--gin.PROMPT_LENGTH=20"],
     "full": ["--gin_file=methods/full.gin"],

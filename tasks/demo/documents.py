@@ -21,7 +21,7 @@ from prompt_tuning_jax.tasks.demo.facts import CLASHES, FOLLOWS, Fact
 from prompt_tuning_jax.tasks.demo.opinions import opinion
 from prompt_tuning_jax.tasks.demo.pronouns import mention
 from prompt_tuning_jax.tasks.demo.words import WORLDS, World
-from prompt_tuning_jax.tasks.salient import CLOSE, OPEN
+from prompt_tuning_jax.tasks.salient import OPEN
 
 # Words and punctuation marks in a document, at most.
 LONGEST = 44
@@ -100,13 +100,17 @@ def _made(rng: random.Random, weights: Mapping[Maker, float]) -> Iterator[str]:
 
 
 def _recited(rng: random.Random, world: World) -> str:
+    """A list, and some of it again: the whole would let what is left over be guessed."""
     passage = facts.contrast(rng, world, rng.choice((2, 3, 4)))
-    return f"{_noted(rng, passage)} {_noted(rng, passage, len(passage) // 2)}"
+    again = rng.sample(passage, rng.choice((1, 2)) if len(passage) > 2 else 1)
+    return f"{_noted(rng, passage)} {_noted(rng, again, marked=True)}"
 
 
 def _told(rng: random.Random, world: World) -> str:
     passage = facts.contrast(rng, world, rng.choice((2, 3)))
-    return f"{facts.tell(rng, passage)} {_noted(rng, passage, 1, rng.random() < 0.3)}"
+    again = rng.sample(passage, rng.choice((1, 2)))
+    turned = rng.random() < 0.3
+    return f"{facts.tell(rng, passage)} {_noted(rng, again, marked=True, turned=turned)}"
 
 
 def _members(rng: random.Random, world: World) -> str:
@@ -147,14 +151,14 @@ def _passage(rng: random.Random, world: World) -> tuple[list[Fact], str]:
     return passage, facts.tell(rng, passage) if told else _noted(rng, passage)
 
 
-def _noted(rng: random.Random, passage: list[Fact], marked: int = 0, turned: bool = False) -> str:
-    """The passage as a list with so many entries marked, `turned` with the values first."""
+def _noted(
+    rng: random.Random, passage: list[Fact], marked: bool = False, turned: bool = False
+) -> str:
+    """The passage as a list; `marked` what each entry ends with, `turned` with the values first."""
     lead, inside, between = rng.choice(_NOTES)
-    chosen, entries = rng.sample(range(len(passage)), marked), []
-    for number, fact in enumerate(rng.sample(passage, len(passage))):
-        first, second = (fact.what, fact.who) if turned else (fact.who, fact.what)
-        entries.append(first + inside + (f"[{second}]" if number in chosen else second))
-    return f"{lead} {between.join(entries)}."
+    form = "{}" + inside + ("[{}]" if marked else "{}")
+    pairs = [(f.what, f.who) if turned else (f.who, f.what) for f in passage]
+    return f"{lead} {between.join(form.format(*pair) for pair in rng.sample(pairs, len(pairs)))}."
 
 
 def _open(rng: random.Random, world: World) -> str:
@@ -231,19 +235,19 @@ def _named(rng: random.Random, answers: tuple[str, ...]) -> str:
 
 _LISTS: Mapping[Maker, float] = {_recited: 1, _members: 1, _checked_list: 1}
 _ALL: Mapping[Maker, float] = {
-    _recited: 0.5,
-    _members: 0.5,
-    _checked_list: 0.5,
+    _recited: 0.3,
+    _members: 0.3,
+    _checked_list: 0.4,
     _told: 1,
-    _checked_passage: 1.5,
+    _checked_passage: 1,
     _open: 2,
     _yes_no: 2,
-    _claims: 3,
-    _about(exercises.tones): 1,
+    _claims: 2,
+    _about(exercises.tones): 2,
     _reacted: 0.3,
-    _because: 1,
-    _about(exercises.links): 1,
-    _about(exercises.choice): 1.5,
+    _because: 0.7,
+    _about(exercises.links): 2,
+    _about(exercises.choice): 2.5,
     _about(exercises.chosen): 0.5,
     _about(exercises.referent): 1,
     _meant: 0.5,

@@ -109,9 +109,9 @@ def claims(rng: random.Random, world: World, passage: list[Fact], text: str) -> 
 
 
 def tones(rng: random.Random, world: World) -> Exercise:
-    """Whether each of two texts praises or blames."""
+    """Whether a text praises or blames, or each of two texts."""
     answers, question = rng.choice(TONES), rng.choice(_TONE_QUESTIONS)
-    sides = [rng.randrange(2) for _ in range(2)]
+    sides = [rng.randrange(2) for _ in range(rng.choice((1, 1, 2)))]
     return Exercise(
         "", [(f"{opinion(rng, world, s == 0)} {question}", answers[s]) for s in sides], answers
     )
@@ -120,7 +120,7 @@ def tones(rng: random.Random, world: World) -> Exercise:
 def links(rng: random.Random, world: World) -> Exercise:
     """Whether one thing is the cause, or the effect, of another."""
     answers, pairs = rng.choice(YES_NO), []
-    for _ in range(2):
+    for _ in range(rng.choice((1, 2))):
         made, side = causes.choice(rng, world), rng.randrange(2)
         named = (made.right, made.wrong)[side]
         pairs.append((f"{made.given}. {_why(rng, made)} {named}?", answers[side]))
