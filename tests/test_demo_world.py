@@ -199,8 +199,10 @@ def test_a_list_is_said_twice_or_asked_about():
         elif not set(found) & set(verdicts):
             kinds["twice"] += 1
             pairs = [tuple(found[i : i + 2]) for i in range(0, len(found), 2)]
-            half = len(pairs) // 2
-            assert sorted(pairs[:half]) == sorted(pairs[half:])
+            again = text.count(OPEN)
+            # in part: what is left over cannot be guessed
+            assert set(pairs[-again:]) < set(pairs[:-again])
+            assert len(set(pairs[:-again])) == len(pairs) - again
         else:
             kinds["checked"] += 1
             at = next(i for i, w in enumerate(found) if w in verdicts) - 2

@@ -1,7 +1,9 @@
 """A vocabulary of one's own: the sample, T5's special ids, the command, what is refused."""
 
+import itertools
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from prompt_tuning_jax.vocabulary import Vocabulary
 
 
 def texts(count=400, seed=0):
-    made = documents(random.Random(seed))
-    return [next(made) for _ in range(count)]
+    # no character too rare to become a piece, and no letters that only z*.txt is to bring
+    made = (text for text in documents(random.Random(seed)) if not re.search("[_/]|zz", text))
+    return list(itertools.islice(made, count))
 
 
 shards_of_sizes = st.lists(st.lists(st.integers(1, 40), max_size=6), min_size=1, max_size=5)
