@@ -39,9 +39,9 @@ NEIGHBOURS = (-1, 1, -2, 2)
 class Mimetic:
     """T5X's random start with neighbours and likeness built in.
 
-    strength: added to the bias of the distance that a local head looks at, and taken from that of
-      the token itself where a head looks for likeness. Attention is its exponential: e^8 leaves a
-      head hardly anything else to see.
+    strength: added to the bias of the distance that a local head looks at, and in the encoder taken
+      from that of the token itself where a head looks for likeness. Attention is its exponential:
+      e^8 leaves a head hardly anything else to see.
     match: how long MATCH is for a perfect match, in embeddings.
     """
 

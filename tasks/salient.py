@@ -5,6 +5,7 @@ span masking: Guu et al. 2020, arXiv 2002.08909; Roberts et al. 2020, arXiv 2002
 adaptation by prefixes that end where one of them begins.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,11 +35,8 @@ def span_corruption(
 
     Args, returns and raises as `pretraining.span_corruption`; nothing is drawn or cut.
     """
-    text, starts, ends = _spans(ids, vocabulary)
-    mask = np.zeros(len(text), bool)
-    for start, end in zip(starts, ends, strict=True):
-        mask[start:end] = True
-    return pretraining.corrupt(text, mask, vocabulary)
+    text, told, _ = _read(ids, vocabulary)
+    return pretraining.corrupt(text, told, vocabulary)
 
 
 def prefix_lm(
@@ -52,18 +50,24 @@ def prefix_lm(
     Any span from which the rest fits into `lengths["targets"]` is as likely; where none does, it
     is the last one, and the rest is cut. Args and returns as `pretraining.prefix_lm`.
     """
-    text, starts, _ = _spans(ids, vocabulary)
+    text, _, starts = _read(ids, vocabulary)
     fitting = starts[len(text) - starts < lengths["targets"]]
     start = rng.choice(fitting) if len(fitting) else starts[-1]
     return text[:start], text[start : start + lengths["targets"] - 1]
 
 
-def _spans(
+def _read(
     ids: Sequence[int] | np.ndarray, vocabulary: "Vocabulary"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The text without marks [n], and where in it each marked span begins and ends."""
+    """The text without marks [n], what of it is marked [n] bool, and where each span begins."""
     ids = np.asarray(ids, np.int32)
-    opens, closes = (ids == vocabulary.encode(f"a{mark}")[-1] for mark in (OPEN, CLOSE))
+    opens, closes = (ids == mark for mark in _marks(vocabulary))
     kept = ~(opens | closes)
-    place = np.cumsum(kept) - kept
-    return ids[kept], place[opens], place[closes]
+    marked = np.cumsum(opens) > np.cumsum(closes)
+    return ids[kept], marked[kept], np.cumsum(kept)[opens]
+
+
+@functools.cache
+def _marks(vocabulary: "Vocabulary") -> tuple[int, int]:
+    """The ids of both marks, as they are behind a word."""
+    return vocabulary.encode(f"a{OPEN}")[-1], vocabulary.encode(f"a{CLOSE}")[-1]

@@ -325,6 +325,22 @@ def test_exercises_are_answered_by_their_own_words(seed, world):
         assert answer in question
 
 
+@given(seed=st.integers(0, 10**6), world=worlds)
+def test_exercises_are_answered_right(seed, world):
+    rng = random.Random(seed)
+    passage = facts.contrast(rng, world, 3)
+    for exercise in (exercises.yes_no_questions, exercises.claims):
+        made = exercise(rng, world, passage, "")
+        for question, answer in made.pairs:
+            said = set(re.findall(r"\w+", question))
+            # a person with the value that the passage gives
+            follows = any({fact.who, fact.what} <= said for fact in passage)
+            assert (answer == made.answers[0]) == follows
+    answers = [answer for _, answer in exercises.open_questions(rng, passage, "").pairs]
+    assert len(set(answers)) == len(answers)
+    assert set(answers) <= {word for fact in passage for word in (fact.who, fact.what)}
+
+
 def test_words_have_one_meaning_each():
     for world in words.WORLDS.values():
         assert not set(world.good) & set(world.bad)

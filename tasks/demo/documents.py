@@ -74,12 +74,12 @@ Maker = Callable[[random.Random, World], str]
 
 
 def documents(rng: random.Random) -> Iterator[str]:
-    """Documents of all kinds without end, in which one word or mark more is one token more."""
+    """Documents of all kinds without end."""
     return _made(rng, _ALL)
 
 
 def lists(rng: random.Random) -> Iterator[str]:
-    """Documents without end that say a list twice, or ask what is in it: the first lesson.
+    """Documents without end that say part of a list again, or ask what is in it: the first lesson.
 
     Nothing shows sooner whose value is whose.
     """
@@ -87,9 +87,10 @@ def lists(rng: random.Random) -> Iterator[str]:
 
 
 def _made(rng: random.Random, weights: Mapping[Maker, float]) -> Iterator[str]:
-    worlds, makers = tuple(WORLDS.values()), list(weights)
+    worlds = tuple(WORLDS.values())
+    makers, shares = zip(*weights.items(), strict=True)
     while True:
-        make = rng.choices(makers, list(weights.values()))[0]
+        make = rng.choices(makers, shares)[0]
         text = re.sub(" +", " ", make(rng, rng.choice(worlds))).strip()
         if len(re.findall(r"\w+|[^\w\s\[\]]", text)) <= LONGEST:
             # the space belongs to the word: a token of the vocabulary
