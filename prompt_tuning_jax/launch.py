@@ -23,7 +23,7 @@ from typing import Any
 
 import gin
 
-from prompt_tuning_jax import command_line, gin_checks, gin_files
+from prompt_tuning_jax import command_line, gin_checks, gin_files, host_memory
 from prompt_tuning_jax.errors import UserError
 
 
@@ -126,6 +126,7 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     source = gin_files.read(files, arguments.overrides, places)
     gin_checks.check_macros(source.bindings)
 
+    host_memory.keep_freed()
     function = _function(package, name)  # JAX is loaded here
     root = command.describes or name
     runs = _function(package, root)
