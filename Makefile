@@ -2,7 +2,7 @@
 # make test    install into .venv, check style and types, run every test
 # make parity  the tests against PyTorch (transformers, peft) and t5, in .venv-parity
 # make wheel   dist/*.whl
-# make backbones  pre-trains the built-in backbone again (about 40 minutes, on one core)
+# make backbones  pre-trains the built-in backbones again (with -j2 in about 40 minutes, on two cores)
 # PYTHON=… chooses the interpreter (3.11, 3.12 or 3.13), EXTRAS=test,cuda what is installed.
 
 SUPPORTED := import sys, ensurepip, venv; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -34,22 +34,40 @@ wheel: .venv/installed
 	rm -rf build
 	.venv/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-# A first lesson from random values, span corruption, LM adaptation, the result into the package.
-PRETRAIN := .venv/bin/python -m prompt_tuning_jax.train --gin_file=models/demo.gin
+# Each size: a first lesson from random values, span corruption, then LM adaptation or, as what it is
+# compared with, as much span corruption more. `make -j2 backbones` works on two sizes at a time.
+BACKBONES := demo demo_small demo_tiny
+VOCABULARY := build/backbones/sentencepiece.model
+PRETRAIN = .venv/bin/python -m prompt_tuning_jax.train --gin_file=models/$*.gin
 CONVERT := .venv/bin/python -m prompt_tuning_jax.convert
-backbones: .venv/installed
-	rm -rf build/backbone && mkdir -p build/backbone
-	.venv/bin/python -m prompt_tuning_jax.tasks.demo.vocabulary build/backbone/sentencepiece.model
-	$(PRETRAIN) --gin_file=runs/pretrain_demo_lists.gin \
-		--gin.VOCABULARY_FILE=build/backbone/sentencepiece.model \
-		--gin.MODEL_DIR=build/backbone/lists_run
-	$(CONVERT) --artifact=build/backbone/lists_run/artifact --output=build/backbone/lists
-	$(PRETRAIN) --gin_file=runs/pretrain_demo_salient_spans.gin \
-		--gin.INITIAL_CHECKPOINT_PATH=build/backbone/lists --gin.MODEL_DIR=build/backbone/spans_run
-	$(CONVERT) --artifact=build/backbone/spans_run/artifact --output=build/backbone/spans
-	$(PRETRAIN) --gin_file=runs/pretrain_demo_prefix_lm.gin \
-		--gin.INITIAL_CHECKPOINT_PATH=build/backbone/spans --gin.MODEL_DIR=build/backbone/lm_run
-	$(CONVERT) --artifact=build/backbone/lm_run/artifact --output=prompt_tuning_jax/builtin/demo
+BUILT_IN := prompt_tuning_jax/builtin
+backbones: $(BACKBONES:%=backbones-%)
+
+$(VOCABULARY): | .venv/installed
+	mkdir -p $(@D)
+	.venv/bin/python -m prompt_tuning_jax.tasks.demo.vocabulary $@
+
+build/backbones/%/lists: $(VOCABULARY)
+	$(PRETRAIN) --gin_file=runs/pretrain_demo_lists.gin --gin.VOCABULARY_FILE=$(VOCABULARY) \
+		--gin.MODEL_DIR=$@_run
+	$(CONVERT) --artifact=$@_run/artifact --output=$@
+
+build/backbones/%/spans: build/backbones/%/lists
+	$(PRETRAIN) --gin_file=runs/pretrain_demo_salient_spans.gin --gin.INITIAL_CHECKPOINT_PATH=$< \
+		--gin.MODEL_DIR=$@_run
+	$(CONVERT) --artifact=$@_run/artifact --output=$@
+
+backbones-%: build/backbones/%/spans
+	$(PRETRAIN) --gin_file=runs/pretrain_demo_prefix_lm.gin --gin.INITIAL_CHECKPOINT_PATH=$< \
+		--gin.MODEL_DIR=$(<D)/lm_run
+	$(PRETRAIN) --gin_file=runs/pretrain_demo_more_spans.gin --gin.INITIAL_CHECKPOINT_PATH=$< \
+		--gin.MODEL_DIR=$(<D)/more_spans_run
+	for made in lm_run/artifact: lm_run/artifacts/100:_lm10 lm_run/artifacts/250:_lm25 \
+		lm_run/artifacts/500:_lm50 more_spans_run/artifact:_spans; do \
+		$(CONVERT) --artifact=$(<D)/$${made%:*} --dtype=bfloat16 \
+			--output=$(BUILT_IN)/$*$${made#*:} || exit 1; done
+
+.PRECIOUS: build/backbones/%/lists build/backbones/%/spans
 
 clean:
 	rm -rf .venv .venv-parity .types build dist *.egg-info

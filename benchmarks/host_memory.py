@@ -34,7 +34,7 @@ JOBS = {
         "--gin.MIXTURE_OR_TASK_NAME=demo_sentiment",
         '--gin.TASK_FEATURE_LENGTHS={"inputs": 128, "targets": 16}',
         "--gin.BATCH_SIZE=8",
-        "--gin.TRAIN_STEPS=50",
+        "--gin.TRAIN_STEPS=30",
     ],
 }
 

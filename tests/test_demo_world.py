@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompt_tuning_jax import tasks
+from prompt_tuning_jax import backbones, tasks
 from prompt_tuning_jax.tasks.demo import DOWNSTREAM as DOWNSTREAM_TASKS
 from prompt_tuning_jax.tasks.demo import causes, exercises, facts, questions, vocabulary, words
 from prompt_tuning_jax.tasks.demo.documents import LONGEST, documents, lists
@@ -133,6 +133,13 @@ def test_the_corpus_is_varied_and_short(corpus, built):
     assert 25 < sum(pieces) / len(pieces) < 30
     marks = [text.count(OPEN) for text in corpus]
     assert min(marks) == 1 and max(marks) == 4
+
+
+@pytest.mark.parametrize("size", ["demo", "demo_small", "demo_tiny"])
+def test_the_packaged_backbones_have_the_vocabulary_that_is_made(built, size):
+    packaged = Vocabulary(*backbones.find(f"builtin://{size}").vocabulary)
+    assert packaged.content == built.content
+    assert packaged.extra_ids == built.extra_ids
 
 
 def test_a_mark_is_one_piece_wherever_it_stands(corpus, built):

@@ -13,13 +13,14 @@ class Choice:
     Attributes:
       given: what happened; like the others without a full stop.
       right: its cause where `backward`, else its effect.
-      wrong: the cause or the effect of something else.
+      wrong, other: the causes or the effects of something else.
       backward: whether the cause is asked for.
     """
 
     given: str
     right: str
     wrong: str
+    other: str
     backward: bool
 
 
@@ -30,12 +31,11 @@ def cause_and_effect(rng: random.Random, world: World) -> tuple[str, str]:
 
 def choice(rng: random.Random, world: World) -> Choice:
     """A question of what came before or after, with two answers to choose from."""
-    matter, other = rng.sample(world.causes, 2)
-    cause, effect = _named(rng, world, matter)
+    (cause, effect), *others = (_named(rng, world, m) for m in rng.sample(world.causes, 3))
     backward = rng.random() < 0.5
-    wrong = _named(rng, world, other)[0 if backward else 1]
+    wrong, other = (pair[0 if backward else 1] for pair in others)
     given, right = (effect, cause) if backward else (cause, effect)
-    return Choice(given, right, wrong, backward)
+    return Choice(given, right, wrong, other, backward)
 
 
 def _named(rng: random.Random, world: World, matter: tuple[str, str]) -> tuple[str, str]:

@@ -13,11 +13,11 @@ and the few words that something does foretell drown in their noise.
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prompt_tuning_jax.tasks.demo import causes, exercises, facts
 from prompt_tuning_jax.tasks.demo.exercises import Exercise
-from prompt_tuning_jax.tasks.demo.facts import CLASHES, FOLLOWS, Fact
+from prompt_tuning_jax.tasks.demo.facts import CLASHES, FOLLOWS, UNSAID, Fact
 from prompt_tuning_jax.tasks.demo.opinions import opinion
 from prompt_tuning_jax.tasks.demo.pronouns import mention
 from prompt_tuning_jax.tasks.demo.words import WORLDS, World
@@ -130,18 +130,25 @@ def _members(rng: random.Random, world: World) -> str:
 
 def _checked_list(rng: random.Random, world: World) -> str:
     passage = facts.contrast(rng, world, rng.choice((2, 2, 3)))
-    return _checked(rng, world, passage, _noted(rng, passage))
+    return _checked(rng, world, passage, _noted(rng, passage), exercises.YES_NO)
 
 
 def _checked_passage(rng: random.Random, world: World) -> str:
-    return _checked(rng, world, *_passage(rng, world))
+    kinds = rng.choice((exercises.YES_NO, exercises.YES_NO, exercises.THREE_WAY))
+    return _checked(rng, world, *_passage(rng, world), kinds)
 
 
-def _checked(rng: random.Random, world: World, passage: list[Fact], text: str) -> str:
-    """Entries of a list, each marked as right or wrong."""
-    answers = rng.choice(exercises.YES_NO)
+def _checked(
+    rng: random.Random,
+    world: World,
+    passage: list[Fact],
+    text: str,
+    kinds: Sequence[tuple[str, ...]],
+) -> str:
+    """Entries of a list, each marked as right or wrong, or as one of which nothing is said."""
+    answers = rng.choice(kinds)
     lead, inside, between = rng.choice(_NOTES)
-    made = facts.claims(rng, world, passage, (FOLLOWS, CLASHES), 3)
+    made = facts.claims(rng, world, passage, (FOLLOWS, CLASHES, UNSAID)[: len(answers)], 3)
     entries = between.join(f"{c.who}{inside}{c.what}? [{answers[v]}]" for c, v in made)
     return f"{_named(rng, answers)} {text} {lead} {entries}"
 
@@ -243,7 +250,7 @@ _ALL: Mapping[Maker, float] = {
     _checked_passage: 1,
     _open: 2,
     _yes_no: 2,
-    _claims: 2,
+    _claims: 3,
     _about(exercises.tones): 2,
     _reacted: 0.3,
     _because: 0.7,

@@ -118,13 +118,12 @@ def tones(rng: random.Random, world: World) -> Exercise:
 
 
 def links(rng: random.Random, world: World) -> Exercise:
-    """Whether one thing is the cause, or the effect, of another."""
-    answers, pairs = rng.choice(YES_NO), []
-    for _ in range(rng.choice((1, 2))):
-        made, side = causes.choice(rng, world), rng.randrange(2)
-        named = (made.right, made.wrong)[side]
-        pairs.append((f"{made.given}. {_why(rng, made)} {named}?", answers[side]))
-    return Exercise("", pairs, answers)
+    """Whether things are the cause, or the effect, of what happened: of three one is."""
+    made, answers = causes.choice(rng, world), rng.choice(YES_NO)
+    sides = [(made.right, 0), (made.wrong, 1), (made.other, 1)]
+    asked = rng.sample(sides, rng.choice((2, 3)))
+    pairs = [(f"{named}?", answers[side]) for named, side in asked]
+    return Exercise(f"{made.given}. {_why(rng, made)}", pairs, answers)
 
 
 def choice(rng: random.Random, world: World) -> Exercise:

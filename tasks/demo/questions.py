@@ -69,7 +69,7 @@ def cause_or_effect(rng: random.Random, world: World, number: int) -> tuple[Hash
         "question": "cause" if made.backward else "effect",
         "label": "choice1" if first else "choice2",
     }
-    return made, record
+    return (made.given, made.right, made.wrong), record
 
 
 def pronoun(rng: random.Random, world: World, number: int) -> tuple[Hashable, dict]:

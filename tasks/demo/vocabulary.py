@@ -20,7 +20,10 @@ PIECES = 570
 EXTRA_IDS = 32
 _DOCUMENTS = 20_000
 _ACCENTED = "áàâãäåæçéèêëíìîïñóòôöøúùûü‘’“”–—…"
-_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + _ACCENTED
+_CHARACTERS = string.ascii_letters + string.digits + ".?" + _ACCENTED
+# Named like the words: how often each occurs must not decide its id. Two that differ much are left
+# to the trainer, whose scores need something to count.
+_MARKS = string.punctuation.translate({ord("."): None, ord("?"): None})
 _WORD_START = "▁"
 
 
@@ -45,7 +48,7 @@ def train(pieces: int = PIECES) -> bytes:
         texts,
         pieces,
         threads=1,
-        user_defined_symbols=[*(_WORD_START + word for word in found), "she", "he"],
+        user_defined_symbols=[*(_WORD_START + word for word in found), "she", "he", *_MARKS],
         required_chars=_CHARACTERS + _WORD_START,
         # NFKC's rules would take 240 kB.
         normalization_rule_name="identity",
