@@ -282,22 +282,32 @@ def test_an_opinion_has_words_of_one_side(seed, world, positive):
     assert bool(good) == (positive != denied)
 
 
+def _linked(world, backward, given, named):
+    """Whether `named` is the cause of `given`, where `backward`, or else its effect."""
+    before, after = (named, given) if backward else (given, named)
+    # whoever it was that did it
+    causes = ((re.escape(c).replace(r"\{who\}", r"(\w+)"), e) for c, e in world.causes)
+    return any(re.fullmatch(cause, before) and effect == after for cause, effect in causes)
+
+
 @given(seed=st.integers(0, 10**6), world=worlds)
-def test_of_two_options_one_is_the_cause_or_the_effect(seed, world):
+def test_of_three_options_one_is_the_cause_or_the_effect(seed, world):
     made = causes.choice(random.Random(seed), world)
-    whole = [
-        # whoever it was that did it
-        (re.escape(cause).replace(r"\{who\}", r"(\w+)"), re.escape(effect))
-        for cause, effect in world.causes
-    ]
+    for named, right in ((made.right, True), (made.wrong, False), (made.other, False)):
+        assert _linked(world, made.backward, made.given, named) == right
+    assert made.wrong != made.other
 
-    def linked(before, after):
-        return any(re.fullmatch(c, before) and re.fullmatch(e, after) for c, e in whole)
 
-    pair = (made.right, made.given) if made.backward else (made.given, made.right)
-    other = (made.wrong, made.given) if made.backward else (made.given, made.wrong)
-    assert linked(*pair)
-    assert not linked(*other)
+@given(seed=st.integers(0, 10**6), world=worlds)
+def test_links_are_answered_right(seed, world):
+    made = exercises.links(random.Random(seed), world)
+    happened, why = made.text.split(". ")
+    backward = why in [wording for wording, _ in exercises.WHY]
+    assert 2 <= len(made.pairs) <= 3
+    assert made.answers in exercises.YES_NO
+    for question, answer in made.pairs:
+        right = _linked(world, backward, happened, question.removesuffix("?"))
+        assert answer == made.answers[0 if right else 1]
 
 
 @given(seed=st.integers(0, 10**6), world=worlds)
@@ -322,7 +332,6 @@ def test_exercises_are_answered_by_their_own_words(seed, world):
             (exercises.TWO_WAY, exercises.THREE_WAY),
         ),
         (exercises.tones(rng, world), (exercises.TONES,)),
-        (exercises.links(rng, world), (exercises.YES_NO,)),
     ):
         assert 1 <= len(made.pairs) <= 2
         assert any(made.answers in table for table in tables)
