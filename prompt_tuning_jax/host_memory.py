@@ -17,10 +17,10 @@ def keep_freed() -> None:
 
     Before the first large allocation. Does nothing where the C library is another.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt"):
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
         return
-    libc.mallopt(_MMAP_MAX, 0)
-    libc.mallopt(_ARENA_MAX, 1)
-    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    libc.mallopt(_TOP_PAD, 2**26)
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_ARENA_MAX, 1)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_TOP_PAD, 2**26)
