@@ -1,8 +1,8 @@
 """The process keeps the memory that it frees, for its next step.
 
 On a CPU, XLA allocates and frees a step's buffers at every step. glibc gives blocks of 32 MB and
-more back to the kernel at once, which clears their pages when it hands them out again: about a
-third of a built-in backbone's training step (`benchmarks/host_memory.py`).
+more back to the kernel at once, which clears their pages when it hands them out again. Kept, steps
+are faster and the process is larger: by how much is in `benchmarks/results/host_memory.md`.
 """
 
 import ctypes
