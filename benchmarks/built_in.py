@@ -92,7 +92,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     flags = parser.parse_args()
     results = json.loads(flags.out.read_text()) if flags.out.exists() else {}
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())
+    compiled = tempfile.TemporaryDirectory()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled.name)
     for seed in range(flags.seeds):
         for task in flags.tasks.split(","):
             for method in flags.methods.split(","):
