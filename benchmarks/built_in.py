@@ -4,9 +4,9 @@
 
 Every built-in task, for one backbone and the given seeds: exact match on the task's 500 test
 examples of the frozen model, of a prompt of 20 rows, and of the whole model tuned. Each run is the
-`train` and `evaluate` that a user would type, in this process, so that Python starts once, and
-compiled once: a task's first run is the slower. A run is added to the JSON file as soon as it is
-done; started again, the command goes on after it. Then it prints the table.
+`train` and `evaluate` that a user would type, in this process, so that Python starts once, over
+one cache of compiled steps: a method's first run is the slower. A run is added to the JSON file as
+soon as it is done; started again, the command goes on after it. Then it prints the table.
 """
 
 import argparse

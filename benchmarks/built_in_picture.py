@@ -20,12 +20,12 @@ SIZES = {"demo_tiny": 0.18, "demo_small": 0.35, "demo": 1.0}
 ADAPTED = {"_spans": 0, "_lm10": 10, "_lm25": 25, "_lm50": 50, "": 100}
 
 
-def scores(results: dict, method: str, tasks: set[str]) -> list[float]:
-    """The mean over the tasks, a number a seed that has all of them."""
+def scores(results: dict, tasks: set[str]) -> list[float]:
+    """With a prompt: the mean over the tasks, a number a seed that has all of them."""
     seeds: dict[str, list[float]] = {}
     for key, result in results.items():
-        task, used, seed = key.split(" ")
-        if used == method and task in tasks:
+        task, method, seed = key.split(" ")
+        if method == "prompt" and task in tasks:
             seeds.setdefault(seed, []).append(result["exact_match"])
     return [statistics.mean(found) for found in seeds.values() if len(found) == len(tasks)]
 
@@ -46,7 +46,7 @@ def main() -> None:
     files = {file.stem: json.loads(file.read_text()) for file in flags.results.glob("*.json")}
     prompted = [{k.split(" ")[0] for k in f if " prompt " in k} for f in files.values()]
     tasks = set.intersection(*prompted)
-    quality = {name: scores(results, "prompt", tasks) for name, results in files.items()}
+    quality = {name: scores(results, tasks) for name, results in files.items()}
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     by_size, by_steps = figure.subplots(1, 2, sharey=True)

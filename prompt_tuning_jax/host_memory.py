@@ -1,8 +1,8 @@
 """The process keeps the memory that it frees, for its next step.
 
 On a CPU, XLA allocates and frees a step's buffers at every step. glibc gives blocks of 32 MB and
-more back to the kernel at once, which clears their pages when it hands them out again. Kept, steps
-are faster and the process is larger: by how much is in `benchmarks/results/host_memory.md`.
+more back to the kernel at once, which clears their pages when it hands them out again. What
+keeping them saves, and costs in memory, is in `benchmarks/results/host_memory.md`.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed() -> None:
-    """Tells glibc's malloc to grow its one heap for blocks of all sizes, and never to shrink it.
+    """Tells glibc's malloc to have one heap for all blocks, shrunk only where 2 GB end it free.
 
     Before the first large allocation. Does nothing where the C library is another.
     """

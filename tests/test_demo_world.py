@@ -135,9 +135,9 @@ def test_the_corpus_is_varied_and_short(corpus, built):
     assert min(marks) == 1 and max(marks) == 4
 
 
-@pytest.mark.parametrize("size", ["demo", "demo_small", "demo_tiny"])
-def test_the_packaged_backbones_have_the_vocabulary_that_is_made(built, size):
-    packaged = Vocabulary(*backbones.find(f"builtin://{size}").vocabulary)
+@pytest.mark.parametrize("name", sorted(path.name for path in backbones.PACKAGED.iterdir()))
+def test_the_packaged_backbones_have_the_vocabulary_that_is_made(built, name):
+    packaged = Vocabulary(*backbones.find(f"builtin://{name}").vocabulary)
     assert packaged.content == built.content
     assert packaged.extra_ids == built.extra_ids
 

@@ -13,7 +13,7 @@ and the few words that something does foretell drown in their noise.
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from prompt_tuning_jax.tasks.demo import causes, exercises, facts
 from prompt_tuning_jax.tasks.demo.exercises import Exercise
@@ -130,23 +130,18 @@ def _members(rng: random.Random, world: World) -> str:
 
 def _checked_list(rng: random.Random, world: World) -> str:
     passage = facts.contrast(rng, world, rng.choice((2, 2, 3)))
-    return _checked(rng, world, passage, _noted(rng, passage), exercises.YES_NO)
+    return _checked(rng, world, passage, _noted(rng, passage), rng.choice(exercises.YES_NO))
 
 
 def _checked_passage(rng: random.Random, world: World) -> str:
     kinds = rng.choice((exercises.YES_NO, exercises.YES_NO, exercises.THREE_WAY))
-    return _checked(rng, world, *_passage(rng, world), kinds)
+    return _checked(rng, world, *_passage(rng, world), rng.choice(kinds))
 
 
 def _checked(
-    rng: random.Random,
-    world: World,
-    passage: list[Fact],
-    text: str,
-    kinds: Sequence[tuple[str, ...]],
+    rng: random.Random, world: World, passage: list[Fact], text: str, answers: tuple[str, ...]
 ) -> str:
     """Entries of a list, each marked as right or wrong, or as one of which nothing is said."""
-    answers = rng.choice(kinds)
     lead, inside, between = rng.choice(_NOTES)
     made = facts.claims(rng, world, passage, (FOLLOWS, CLASHES, UNSAID)[: len(answers)], 3)
     entries = between.join(f"{c.who}{inside}{c.what}? [{answers[v]}]" for c, v in made)
