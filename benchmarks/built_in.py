@@ -3,10 +3,11 @@
     python benchmarks/built_in.py --backbone=builtin://demo --out=built_in.json
 
 Every built-in task, for one backbone and the given seeds: exact match on the task's 500 test
-examples of the frozen model, of a prompt of 20 rows, and of the whole model tuned. Each run is the
-`train` and `evaluate` that a user would type, in this process, so that Python starts once, over
-one cache of compiled steps: a method's first run is the slower. A run is added to the JSON file as
-soon as it is done; started again, the command goes on after it. Then it prints the table.
+examples of the frozen model, of a prompt of 20 rows, of one whose rows do not see the input
+("apart"), and of the whole model tuned. Each run is the `train` and `evaluate` that a user would
+type, in this process, so that Python starts once, over one cache of compiled steps: a method's
+first run is the slower. A run is added to the JSON file as soon as it is done; started again, the
+command goes on after it. Then it prints the table.
 """
 
 import argparse
@@ -23,6 +24,11 @@ from prompt_tuning_jax.tasks.demo import DOWNSTREAM
 LENGTHS = '{"inputs": 40, "targets": 8}'
 METHODS = {
     "prompt": ["--gin_file=methods/prompt.gin", "--gin.PROMPT_LENGTH=20"],
+    "apart": [
+        "--gin_file=methods/prompt.gin",
+        "--gin.PROMPT_LENGTH=20",
+        "--gin.PROMPT_SEES_INPUT=False",
+    ],
     "full": ["--gin_file=methods/full.gin"],
 }
 

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.t5 import T5, Encoded, Tree, empty_cache
+from prompt_tuning_jax.method import Tree
+from prompt_tuning_jax.streams import Encoded
+from prompt_tuning_jax.t5 import T5, empty_cache
 
 EOS = 1
 NEVER = -1e10  # log-probability of a sequence that must not be chosen
@@ -111,8 +113,8 @@ class Beam:
         step, k = _stepper(model, theta, tuned, encoded), self.beams
         rows, vocabulary = encoded.x.shape[0], model.config.vocab_size
 
-        def repeat(tree):  # [L,B,...] -> [L,B*k,...]
-            return jax.tree.map(lambda a: jnp.repeat(a, k, axis=1), tree)
+        def each(move, cache):  # the rows' keys and values [L,N,P,H,K] have no beams
+            return {n: p if n == "rows" else jax.tree.map(move, p) for n, p in cache.items()}
 
         def pick(a, index):  # [B,n,...], [B,m] -> [B,m,...]
             return jnp.take_along_axis(a, index.reshape(*index.shape, *(1,) * (a.ndim - 2)), 1)
@@ -149,7 +151,7 @@ class Beam:
                 i, log_probs, alive, out, best, finished, searched
             )
             source = (jnp.arange(rows)[:, None] * k + beam).reshape(-1)
-            cache = jax.tree.map(lambda a: jnp.take(a, source, axis=1), cache)
+            cache = each(lambda a: jnp.take(a, source, axis=1), cache)
             return i + 1, tokens, cache, alive, out, best, finished, searched
 
         # the first step is computed once a row: of its beams only the first is open
@@ -167,12 +169,15 @@ class Beam:
             # rows of padding alone (a last batch filled up) are never searched
             jnp.any(batch["encoder_input_tokens"] > 0, 1),
         )
-        state = (jnp.int32(1), tokens, repeat(cache), alive, out, best, finished, searched)
+        # [L,B,…] -> [L,B*k,…]
+        cache = each(lambda a: jnp.repeat(a, k, axis=1), cache)
+        state = (jnp.int32(1), tokens, cache, alive, out, best, finished, searched)
         # encoder states are no longer read (their keys and values are cached), only their mask
         encoded = encoded.replace(
             x=jnp.repeat(encoded.x, k, axis=0),
             segment_ids=jnp.repeat(encoded.segment_ids, k, axis=0),
             side=jax.tree.map(lambda a: jnp.repeat(a, k, axis=0), encoded.side),
+            prompt_ids=jax.tree.map(lambda a: jnp.repeat(a, k, axis=0), encoded.prompt_ids),
         )
         step = _stepper(model, theta, tuned, encoded)
         state = jax.lax.while_loop(

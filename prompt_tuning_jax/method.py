@@ -26,7 +26,8 @@ import jax
 from flax import traverse_util
 
 if TYPE_CHECKING:
-    from prompt_tuning_jax.t5 import Stream, T5Config
+    from prompt_tuning_jax.streams import Stream
+    from prompt_tuning_jax.t5 import T5Config
     from prompt_tuning_jax.vocabulary import Vocabulary
 
 Tree = Any

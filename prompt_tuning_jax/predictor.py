@@ -26,9 +26,15 @@ def decode(model, decoder, length, theta, tuned, batch, rng, labels):
     return decoder(model, theta, tuned, batch, length, rng, labels)
 
 
+@functools.partial(jax.jit, static_argnames="model")
+def _row_keys(model, theta, tuned):
+    return model.apply({"params": theta}, tuned, method="row_keys")
+
+
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """model and `tuned` as exported; θ on `mesh`. facts: the artifact's, {} for the plain T5."""
+    """model and `tuned` as exported, with the keys and values of prompt rows that do not see the
+    input ("rows"); θ on `mesh`. facts: the artifact's, {} for the plain T5."""
 
     model: t5.T5
     theta: Tree
@@ -143,8 +149,11 @@ def load(
     frozen, _ = read.method.split(found.theta)
     tuned = artifacts.fit(read, read.method.abstract(config, found.theta))
     tuned = jax.device_put(tuned, sharding.replicated(devices))
-    theta = read.method.join(frozen, tuned)
-    return Predictor(t5.T5(config, read.method), theta, tuned, words, devices, read.facts)
+    theta, model = read.method.join(frozen, tuned), t5.T5(config, read.method)
+    with sharding.use(devices):
+        rows = _row_keys(model, theta, tuned)
+    tuned |= {"rows": rows} if rows else {}
+    return Predictor(model, theta, tuned, words, devices, read.facts)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,11 @@ Parameter names, logical axes and initialisers are T5X's (t5x/examples/t5/networ
 of a stack being stacked on axis 0 under `layers`. Every step that a method may wrap is one
 visible call of a hook (method.py).
 
+Prompt rows that do not see the input go through the encoder by themselves, before the batch does,
+whose tokens then attend to their keys and values (streams.py).
+
 Shapes: B batch, T query tokens, S key tokens (T in self-attention), U target tokens, D emb_dim,
-H heads, K head_dim, F mlp_dim, L layers, V vocab_size.
+H heads, K head_dim, F mlp_dim, L layers, V vocab_size, N prompts of P rows.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from prompt_tuning_jax.attention import attention
+from prompt_tuning_jax.attention import Keys, attention
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
+from prompt_tuning_jax.streams import Context, Encoded, Pair, Seen, Stream
 from prompt_tuning_jax.weights import Kernel, Norm, weight
 
 
@@ -62,90 +65,73 @@ class T5Config:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
 
 
-@struct.dataclass
-class Stream:
-    """What travels through a stack. The model alone builds masks and position biases from it.
-
-    x [B,T,D]; segment_ids [B,T] int32, 0 is padding, tokens attend within their own segment;
-    positions [B,T], or [1,T] where all examples have the same; prompt_ids [B,G] int32, the prompt
-    of each of G segments in a row, or None where there is one prompt.
-    """
-
-    x: jax.Array
-    segment_ids: jax.Array
-    positions: jax.Array
-    prompt_ids: jax.Array | None = None
-
-
-@struct.dataclass
-class Encoded:
-    """The encoder's result: states x [B,S,D], segment_ids [B,S], a method's second stream."""
-
-    x: jax.Array
-    segment_ids: jax.Array
-    side: Any = None
-
-
-@struct.dataclass
-class _Context:
-    """What the layers of a stack share."""
-
-    positions: tuple[jax.Array, jax.Array]  # [B|1,T] and [B|1,S], queries and keys
-    bias: jax.Array | None  # [B|1,H,T,S] self-attention's, None where each layer has a table
-    visible: jax.Array  # [B|1,T,S] bool: which keys a query may see in self-attention
-    memory: jax.Array | None = None  # [B,S,D] encoder states
-    memory_visible: jax.Array | None = None  # [B,T,S] bool, the same for cross-attention
-    step: Any = None  # decoding step, int32: where in the cache this token goes
-
-
 class Attention(nn.Module):
-    """Multi-head attention, self or cross; a cache [B,S,H,K] of keys and values when decoding."""
+    """Multi-head attention, self or cross.
+
+    cache: keys and values that are already there, "self" [B,S,H,K] (slots to be filled while
+    decoding), "cross" [B,S,H,K] and "rows" [N,P,H,K]; it returns with those that were used.
+    """
 
     config: T5Config
     method: Method
 
     @nn.compact
-    def __call__(self, x, tuned, site: Site, context: _Context, cache):
+    def __call__(self, x, tuned, site: Site, context: Context, cache: dict[str, Pair]):
         c, dtype = self.config, x.dtype
         joined = c.num_heads * c.head_dim
 
-        def project(name, inputs, features=joined, axes=("embed", "joined_kv"), scale=1.0):
-            kernel = Kernel(features, axes, scale, name=name)
-            return self.method.project(tuned, site._replace(name=name), kernel, inputs)
+        @functools.cache  # keys and values of tokens and of rows have the same weights
+        def kernel(name, features=joined, axes=("embed", "joined_kv"), scale=1.0):
+            return Kernel(features, axes, scale, name=name)
 
-        def heads(a):
+        def project(name, inputs, *choices):
+            weight = kernel(name, *choices)
+            return self.method.project(tuned, site._replace(name=name), weight, inputs)
+
+        def heads(a, axis=context.axis):
             # [B,S,H*K] -> [B,S,H,K]
             a = a.reshape(*a.shape[:-1], c.num_heads, c.head_dim)
-            return nn.with_logical_constraint(a, ("batch", "length", "heads", "kv"))
+            return nn.with_logical_constraint(a, (axis, "length", "heads", "kv"))
+
+        def keys_and_values(source, axis=context.axis):
+            return heads(project("key", source), axis), heads(project("value", source), axis)
 
         # T5 folds the division by sqrt(K) into the start of the query kernel: variance / K
-        q = heads(project("query", x, scale=1.0 / c.head_dim))
-        if site.part == "cross" and cache:
-            k, v = cache
-        else:
-            source = context.memory if site.part == "cross" else x
-            k, v = heads(project("key", source)), heads(project("value", source))
-            if site.part == "self" and cache is not None:
+        q = heads(project("query", x, joined, ("embed", "joined_kv"), 1.0 / c.head_dim))
+        bias: jax.Array | None = context.bias
+        visible: jax.Array | None = context.visible
+        if site.part == "self":
+            k, v = keys_and_values(x)
+            if "self" in cache:
                 # [B,1,H,K] into [B,S,H,K]
                 k, v = (
                     jax.lax.dynamic_update_slice_in_dim(old, new, context.step, axis=1)
-                    for old, new in zip(cache, (k, v), strict=True)
+                    for old, new in zip(cache["self"], (k, v), strict=True)
                 )
-        seen = {
-            "self": (context.bias, context.visible),
-            "cross": (None, context.memory_visible),
-        }
-        bias, visible = seen[site.part]
+            cache = cache | {"self": (k, v)}
+        else:
+            bias, visible = None, context.memory_visible
+            if "cross" not in cache:
+                cache = cache | {"cross": keys_and_values(context.memory)}
+        rows = []
+        if context.seen is not None and site.part == (
+            "self" if context.memory is None else "cross"
+        ):
+            if "rows" not in cache:
+                cache = cache | {"rows": keys_and_values(context.memory_rows, "prompts")}
+            seen = context.seen
+            rows = [Keys(*seen.pick(cache["rows"]), seen.bias, seen.visible)]
         # T5 drops whole columns: the same keys for every query of a head
         drop = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not site.train)
 
         def step(q, k, v, extra):
-            return attention(q, k, v, bias, visible, extra, drop)
+            added = [Keys(*pair) for pair in extra]
+            return attention(q, [Keys(k, v, bias, visible), *rows, *added], drop)
 
-        y = self.method.attend(tuned, site, step, q, k, v, ())
+        y = self.method.attend(tuned, site, step, q, *cache[site.part], ())
         # [B,T,H,K] -> [B,T,H*K] -> [B,T,D]
         y = y.astype(dtype).reshape(*y.shape[:-2], joined)
-        return project("out", y, c.emb_dim, ("joined_kv", "embed")), (k, v)
+        return project("out", y, c.emb_dim, ("joined_kv", "embed")), cache
 
 
 class MLP(nn.Module):
@@ -155,7 +141,7 @@ class MLP(nn.Module):
     method: Method
 
     @nn.compact
-    def __call__(self, x, tuned, site: Site):
+    def __call__(self, x, tuned, site: Site, context: Context):
         c = self.config
 
         def project(name, inputs, features, axes):
@@ -171,7 +157,7 @@ class MLP(nn.Module):
         hidden = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,))(
             hidden, deterministic=not site.train
         )
-        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
+        hidden = nn.with_logical_constraint(hidden, (context.axis, "length", "mlp"))
         return project("wo", hidden, c.emb_dim, ("mlp", "embed"))
 
 
@@ -198,32 +184,30 @@ class Layer(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, carry, tuned, layer, cache, context: _Context):
+    def __call__(self, carry, tuned, layer, cache, context: Context):
         c, m, (x, side) = self.config, self.method, carry
         rng = self.make_rng("dropout") if self.train else None
         site = Site(self.stack, layer=layer, train=self.train, rng=rng)
-        cache = dict(cache or {})
         if c.relpos_per_layer:
-            bias = _distances(c, self.stack)(*context.positions)
-            context = dataclasses.replace(context, bias=bias)
+            context = context.with_bias(_distances(c, self.stack))
 
         def attend(part, name, x):
-            module, own = Attention(c, m, name=name), cache.get(part)
-            y, cache[part] = module(x, tuned, site._replace(part=part), context, own)
+            nonlocal cache
+            module = Attention(c, m, name=name)
+            y, cache = module(x, tuned, site._replace(part=part), context, cache)
             return y
 
         def mlp(part, name, x):
-            return MLP(c, m, name=name)(x, tuned, site._replace(part=part))
+            return MLP(c, m, name=name)(x, tuned, site._replace(part=part), context)
 
         for part, norm, name in BLOCKS[self.stack]:
             f = functools.partial(mlp if part == "mlp" else attend, part, name)
             # [B,T,D]
             y = m.sublayer(tuned, site._replace(part=part), f, Norm(name=norm)(x))
             y = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,))(y, deterministic=not self.train)
-            x = nn.with_logical_constraint(x + y, ("batch", "length", "embed"))
+            x = nn.with_logical_constraint(x + y, (context.axis, "length", "embed"))
         side = m.side(tuned, site._replace(part="layer"), x, side)
-        # keys and values leave the layer only when a cache is being filled
-        return (x, side), (cache if context.step is not None else None)
+        return (x, side), (cache if context.keep else None)
 
 
 def _distances(config: T5Config, stack: str) -> RelativePositions:
@@ -264,19 +248,36 @@ class Encoder(nn.Module):
         c, m = self.config, self.method
         site = Site("encoder", train=train, rng=self.make_rng("dropout") if train else None)
         dropout = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not train)
-        # [B,T,D] -> [B,P+T,D] where the method joins a prompt
+        # [B,T,D] -> [B,P+T,D] where the method joins a prompt that sees the input
         stream = m.embed(tuned["shared"], site, stream)
-        segments, positions = stream.segment_ids, stream.positions
-        pair = positions, positions
-        bias = None if c.relpos_per_layer else _distances(c, "encoder")(*pair)
-        # [B,T,T]
-        visible = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
-        x = dropout(stream.x)
-        side = m.side_start(tuned["shared"], site, x, None)
+        distances = None if c.relpos_per_layer else _distances(c, "encoder")
         layers, index = _layers(c, m, "encoder", train)
-        context = _Context(pair, bias, visible)
-        (x, side), _ = layers((x, side), tuned["encoder"], index, None, context)
-        return Encoded(dropout(Norm(name="encoder_norm")(x)), segments, side)
+        norm = Norm(name="encoder_norm")
+
+        def through(x, segments, positions, cache, **choices):
+            # [B,T,T]
+            visible = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
+            context = Context((positions, positions), None, visible, **choices)
+            if distances is not None:
+                context = context.with_bias(distances)
+            x = dropout(x)
+            side = m.side_start(tuned["shared"], site, x, None)
+            (x, side), cache = layers((x, side), tuned["encoder"], index, cache, context)
+            return dropout(norm(x)), side, cache
+
+        rows, seen, cache = stream.rows, None, {}
+        if rows is not None:
+            rows = dataclasses.replace(rows, keys=tuned.get("rows", {}))
+            if not rows.keys:
+                own = jnp.ones((1, rows.x.shape[1]), jnp.int32), rows.positions[None]
+                # [N,P,D]
+                states, _, kept = through(rows.x, *own, {}, keep=True, axis="prompts")
+                rows = dataclasses.replace(rows, x=states, keys={"encoder": kept["self"]})
+            seen = Seen.of(rows, stream.segment_ids, stream.prompt_ids)
+            cache = {"rows": rows.keys["encoder"]}
+        tokens = stream.x, stream.segment_ids, stream.positions
+        x, side, _ = through(*tokens, cache, seen=seen)
+        return Encoded(x, stream.segment_ids, side, stream.prompt_ids, rows)
 
 
 class Decoder(nn.Module):
@@ -295,17 +296,33 @@ class Decoder(nn.Module):
         stream = m.embed(tuned["shared"], site, stream)
         segments, positions = stream.segment_ids, stream.positions
         key_positions, same = positions, segments[:, :, None] == segments[:, None, :]
-        if cache is not None:
+        cache, memory_rows, seen = dict(cache or {}), None, None
+        if encoded.rows is not None:
+            memory_rows = encoded.rows.x
+            seen = Seen.of(encoded.rows, segments, encoded.prompt_ids)
+            if "decoder" in encoded.rows.keys:
+                cache["rows"] = encoded.rows.keys["decoder"]
+        if "self" in cache:
             # the keys are the cache's slots 0..S-1, one segment
             key_positions = jnp.arange(cache["self"][0].shape[2])[None]
             same = jnp.ones((1, 1, 1), bool)
-        pair = positions, key_positions
-        bias = None if c.relpos_per_layer else _distances(c, "decoder")(*pair)
         # [B|1,U,S]: inside a segment the order of positions is the order of tokens
         visible = same & (key_positions[:, None, :] <= positions[:, :, None])
         memory_segments = encoded.segment_ids[:, None, :]
         memory_visible = (segments[:, :, None] == memory_segments) & (memory_segments > 0)
-        context = _Context(pair, bias, visible, encoded.x, memory_visible, step)
+        context = Context(
+            (positions, key_positions),
+            None,
+            visible,
+            encoded.x,
+            memory_visible,
+            memory_rows,
+            seen,
+            step,
+            keep=step is not None,
+        )
+        if not c.relpos_per_layer:
+            context = context.with_bias(_distances(c, "decoder"))
         x = dropout(stream.x)
         side = m.side_start(tuned["shared"], site, x, encoded.side)
         layers, index = _layers(c, m, "decoder", train)
@@ -336,7 +353,8 @@ class Embed(nn.Module):
 
 
 class T5(nn.Module):
-    """The encoder-decoder. `tuned` is a method's exported tree ({} parts for the plain T5).
+    """The encoder-decoder. `tuned` is a method's exported tree ({} parts for the plain T5), with
+    what `row_keys` computed as its part "rows" or without.
 
     `apply({"params": theta}, tuned, batch, train=...)` with rngs={"dropout": key} while training.
     """
@@ -384,6 +402,17 @@ class T5(nn.Module):
         segments = jnp.ones_like(tokens)
         stream = Stream(self.token_embedder(tokens), segments, jnp.reshape(step, (1, 1)))
         return self._decode(tuned, stream, encoded, False, cache, step)
+
+    def row_keys(self, tuned: Tree) -> dict[str, Pair]:
+        """The keys and values [L,N,P,H,K] of the prompt rows that do not see the input, of both
+        stacks; {} where the method has none. As `tuned["rows"]` they spare their computation."""
+        one = jnp.ones((1, 1), jnp.int32)
+        encoded = self.encode(tuned, {"encoder_input_tokens": one})
+        if encoded.rows is None:
+            return {}
+        empty = empty_cache(self.config, 1, 1)
+        _, cache = self.decode_step(tuned, encoded, one, empty, jnp.int32(0))
+        return encoded.rows.keys | {"decoder": cache["rows"]}
 
     def _decode(self, tuned, stream, encoded, train, cache=None, step=None):
         embedding = self.token_embedder.embedding

@@ -402,11 +402,13 @@ def _check_artifact_steps(steps: Sequence[int], train_steps: int) -> None:
 
 
 def _encoder_rows(model, method, batch) -> int:
-    """How many rows the encoder sees: the inputs and what the method puts in front."""
+    """How many rows an example has: its input and what the method puts in front or beside it."""
     theta = t5.abstract_params(model.config)
     tuned = jax.eval_shape(method.export, method.abstract(model.config, theta))
     encode = functools.partial(model.apply, method="encode")
-    return jax.eval_shape(lambda p, t: encode({"params": p}, t, batch), theta, tuned).x.shape[1]
+    encoded = jax.eval_shape(lambda p, t: encode({"params": p}, t, batch), theta, tuned)
+    apart = 0 if encoded.rows is None else encoded.rows.x.shape[1]
+    return encoded.x.shape[1] + apart
 
 
 def _line(metrics: dict[str, float]) -> str:

@@ -29,14 +29,20 @@ STEPS = 6
 
 
 def _packaged():
-    """Every Method that a module of methods/ defines, small, by its name."""
+    """Every Method that a module of methods/ defines, small, by its name; and the same with each
+    choice that is True or False made otherwise."""
     for found in pkgutil.iter_modules(methods.__path__):
         module = importlib.import_module(f"{methods.__name__}.{found.name}")
         for value in vars(module).values():
             own = isinstance(value, type) and value.__module__ == module.__name__
             if own and issubclass(value, Method):
                 fields = {field.name for field in dataclasses.fields(value)}
-                yield value.__name__, value(**{k: v for k, v in SMALL.items() if k in fields})
+                method = value(**{k: v for k, v in SMALL.items() if k in fields})
+                yield value.__name__, method
+                for field in dataclasses.fields(method):
+                    if isinstance(field.default, bool):
+                        other = dataclasses.replace(method, **{field.name: not field.default})
+                        yield f"{value.__name__} {field.name}={not field.default}", other
 
 
 PACKAGED = dict(_packaged())

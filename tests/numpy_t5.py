@@ -75,8 +75,9 @@ def position_bias(table, length, bidirectional):
     return bias
 
 
-def encode(theta, tokens, prompt=None, extra=None):
-    """Token ids -> states [P+T,D]. prompt: rows [P,D] in front of the embedded tokens; extra:
+def encode(theta, tokens, prompt=None, extra=None, sees_input=True):
+    """Token ids -> states [P+T,D]. prompt: rows [P,D] in front of the embedded tokens, which see
+    them; sees_input: False hides the tokens from the rows. extra:
     {"encoder_self": (keys, values)}, each [L,P,H,K]."""
     p, extra = theta["encoder"], extra or {}
     x = theta["token_embedder"]["embedding"][tokens].astype(np.float64)
@@ -84,6 +85,8 @@ def encode(theta, tokens, prompt=None, extra=None):
         x = np.concatenate([prompt, x])
     table = p["relpos_bias"]["rel_embedding"]
     bias, layers = position_bias(table, len(x), True), p["layers"]
+    if prompt is not None and not sees_input:
+        bias[:, : len(prompt), len(prompt) :] = -np.inf
     for i in range(len(layers["pre_mlp_layer_norm"]["scale"])):
         y = norm(x, layers["pre_attention_layer_norm"]["scale"][i])
         own = [a[i] for a in extra["encoder_self"]] if "encoder_self" in extra else None
@@ -113,6 +116,6 @@ def decode(theta, states, tokens, extra=None):
     return x @ theta["token_embedder"]["embedding"].T.astype(np.float64) / math.sqrt(x.shape[1])
 
 
-def logits(theta, inputs, targets, prompt=None, extra=None):
+def logits(theta, inputs, targets, prompt=None, extra=None, sees_input=True):
     """Teacher-forced logits [U,V] of one example: input ids, decoder input ids."""
-    return decode(theta, encode(theta, inputs, prompt, extra), targets, extra)
+    return decode(theta, encode(theta, inputs, prompt, extra, sees_input), targets, extra)

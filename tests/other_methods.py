@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from prompt_tuning_jax.attention import attention
+from prompt_tuning_jax.attention import Keys, attention
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.methods.prompt import Prompt
 from prompt_tuning_jax.t5 import matrices
@@ -97,8 +97,8 @@ class LlamaAdapter(Method):
         y = f(q, k, v, extra)
         if site.part != "self":
             return y
-        own = (jnp.broadcast_to(tuned[n], (len(q), *tuned[n].shape)) for n in ("key", "value"))
-        return y + jnp.tanh(tuned["gate"])[:, None] * attention(q, *own)
+        own = Keys(tuned["key"], tuned["value"])
+        return y + jnp.tanh(tuned["gate"])[:, None] * attention(q, [own])
 
 
 @dataclasses.dataclass(frozen=True)

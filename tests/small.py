@@ -86,6 +86,22 @@ def batch(inputs=INPUTS, targets=TARGETS, input_length=8, target_length=6):
     }
 
 
+def packed(count):
+    """The first so many examples, one after the other in one row, under seqio's names."""
+    batch = {}
+    stacks = ("encoder", INPUTS[:count]), ("decoder", shifted(TARGETS[:count]))
+    for stack, rows in stacks:
+        length = sum(map(len, rows)) + 2
+        segments = [i + 1 for i, row in enumerate(rows) for _ in row]
+        positions = [place for row in rows for place in range(len(row))]
+        batch |= {
+            f"{stack}_input_tokens": padded([sum(rows, [])], length),
+            f"{stack}_segment_ids": padded([segments], length),
+            f"{stack}_positions": padded([positions], length),
+        }
+    return batch
+
+
 @functools.partial(quick_jit, static_argnames=("model", "train"))
 def _apply(model, params, tuned, batch, rng, train):
     return model.apply({"params": params}, tuned, batch, train, rngs={"dropout": rng})

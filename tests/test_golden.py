@@ -42,10 +42,13 @@ def test_logits_and_loss(case):
     assert_close(sums.loss / sums.tokens, golden["loss"])
 
 
-def test_loss_and_gradient_of_a_prompt(case):
+@pytest.mark.parametrize(("sees_input", "name"), [(True, "prompt"), (False, "apart")])
+def test_loss_and_gradient_of_a_prompt(case, sees_input, name):
+    """apart: the reference joins the rows to every example and hides the input from them."""
     config, theta, golden = case
     batch, rows = weights.batch(config), weights.prompt(config)
-    model, shares = t5.T5(config, Prompt(len(rows))), Loss().weights(batch)
+    method, shares = Prompt(len(rows), sees_input=sees_input), Loss().weights(batch)
+    model = t5.T5(config, method)
 
     def objective(rows):
         tuned = t5.EMPTY | {"shared": {"prompt": rows[None]}}
@@ -53,8 +56,8 @@ def test_loss_and_gradient_of_a_prompt(case):
         return (Loss().tokens(logits, batch["decoder_target_tokens"])[0] * shares).sum()
 
     loss, gradient = jax.jit(jax.value_and_grad(objective))(jnp.asarray(rows))
-    assert_close(loss, golden["prompt_loss"])
-    assert_close(gradient, golden["prompt_gradient"])
+    assert_close(loss, golden[f"{name}_loss"])
+    assert_close(gradient, golden[f"{name}_gradient"])
 
 
 @pytest.mark.parametrize(

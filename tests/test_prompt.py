@@ -11,13 +11,14 @@ import small
 from flax import traverse_util
 
 from prompt_tuning_jax import t5
+from prompt_tuning_jax.decoding import Beam, Greedy
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.method import Method, Site
+from prompt_tuning_jax.method import Chain, Method, Site
 from prompt_tuning_jax.methods.full import Full
 from prompt_tuning_jax.methods.lora import LoRA
 from prompt_tuning_jax.methods.prefix import Prefix
 from prompt_tuning_jax.methods.prompt import Prompt
-from prompt_tuning_jax.t5 import Stream
+from prompt_tuning_jax.streams import Stream
 
 CONFIG, THETA, BATCH = small.CONFIG, small.theta(), small.batch()
 RNG = np.random.default_rng(7)
@@ -27,11 +28,12 @@ def normal(*shape):
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def assert_each_example(logits, prompts=(None,) * 4, extra=None):
+def assert_each_example(logits, prompts=(None,) * 4, extra=None, sees_input=True, theta=THETA):
     """Row i of the batch's logits is example i alone in numpy, with its prompt's rows."""
-    rows = zip(logits, small.INPUTS, small.shifted(small.TARGETS), prompts, strict=True)
+    targets = small.shifted(small.TARGETS)[: len(prompts)]
+    rows = zip(logits, small.INPUTS[: len(prompts)], targets, prompts, strict=True)
     for row, inputs, targets, prompt in rows:
-        wanted = numpy_t5.logits(THETA, inputs, targets, prompt, extra)
+        wanted = numpy_t5.logits(theta, inputs, targets, prompt, extra, sees_input)
         small.close(row[: len(targets)], wanted)
 
 
@@ -48,17 +50,117 @@ def shared(**tree):
     return t5.EMPTY | {"shared": tree}
 
 
-def test_prompt_rows_stand_in_front_of_the_embedded_input(prompts):
-    logits = small.logits(THETA, BATCH, method=Prompt(5), tuned=shared(prompt=prompts[:1]))
-    assert_each_example(logits, prompts[[0, 0, 0, 0]])
+sees_input = pytest.mark.parametrize("sees_input", [True, False])
 
 
-def test_each_example_gets_the_prompt_that_its_id_names(prompts):
+@sees_input
+def test_prompt_rows_stand_in_front_of_the_embedded_input(prompts, sees_input):
+    method, tuned = Prompt(5, sees_input=sees_input), shared(prompt=prompts[:1])
+    logits = small.logits(THETA, BATCH, method=method, tuned=tuned)
+    assert_each_example(logits, prompts[[0, 0, 0, 0]], sees_input=sees_input)
+
+
+@sees_input
+def test_each_example_gets_the_prompt_that_its_id_names(prompts, sees_input):
     batch = BATCH | {"prompt_ids": np.array([[2], [0], [1], [2]])}
-    method, tuned = Prompt(5, prompts=3), shared(prompt=prompts)
-    assert_each_example(
-        small.logits(THETA, batch, method=method, tuned=tuned), prompts[[2, 0, 1, 2]]
-    )
+    method, tuned = Prompt(5, prompts=3, sees_input=sees_input), shared(prompt=prompts)
+    logits = small.logits(THETA, batch, method=method, tuned=tuned)
+    assert_each_example(logits, prompts[[2, 0, 1, 2]], sees_input=sees_input)
+
+
+@sees_input
+@pytest.mark.parametrize("names", [[0, 0, 0], [2, 0, 1]])
+def test_each_segment_of_a_packed_row_has_its_own_prompt(prompts, sees_input, names):
+    count = max(names) + 1
+    method, tuned = Prompt(5, prompts=count, sees_input=sees_input), shared(prompt=prompts[:count])
+    batch = small.packed(3) | {"prompt_ids": np.array([names])}
+    (row,) = small.logits(THETA, batch, method=method, tuned=tuned)
+    parts = np.split(row, np.cumsum([len(target) for target in small.TARGETS[:3]]))[:3]
+    assert_each_example(parts, prompts[names], sees_input=sees_input)
+
+
+def test_rows_apart_where_each_layer_has_a_table_of_distances(prompts):
+    """umT5's layout, every layer with the same table: as the stack's one table."""
+    config = dataclasses.replace(CONFIG, relpos_per_layer=True)
+    theta = {name: dict(part) for name, part in THETA.items()}
+    for stack, depth in (("encoder", 2), ("decoder", 3)):
+        table = theta[stack].pop("relpos_bias")["rel_embedding"]
+        own = {"rel_embedding": np.stack([table] * depth)}
+        theta[stack]["layers"] = theta[stack]["layers"] | {"relpos_bias": own}
+    method, tuned = Prompt(5, sees_input=False), shared(prompt=prompts[:1])
+    logits = small.logits(theta, BATCH, config, method=method, tuned=tuned)
+    assert_each_example(logits, prompts[[0, 0, 0, 0]], sees_input=False)
+
+
+def test_two_prompts_apart_are_one_behind_the_other(prompts):
+    """A later method's rows stand in front of an earlier one's, and see them."""
+    both = Chain((Prompt(5, sees_input=False), Prompt(2, sees_input=False)))
+    tuned = {part: {"0": {}, "1": {}} for part in ("encoder", "decoder")}
+    tuned["shared"] = {"0": {"prompt": prompts[:1]}, "1": {"prompt": prompts[1:2, :2]}}
+    logits = small.logits(THETA, BATCH, method=both, tuned=tuned)
+    joined = np.concatenate([prompts[1, :2], prompts[0]])
+    assert_each_example(logits, [joined] * 4, sees_input=False)
+
+
+def generate(decoder, method, tuned, batch, length=6):
+    @small.quick_jit
+    def run(theta, tuned, batch):
+        model = t5.T5(CONFIG, method)
+        return decoder(model, theta, tuned, batch, length, jax.random.key(0), None)
+
+    return np.asarray(run(THETA, tuned, batch))
+
+
+@pytest.fixture(scope="module")
+def mixed(prompts):
+    """A method with three prompts apart, `tuned`, and a batch that mixes them."""
+    batch = BATCH | {"prompt_ids": np.array([[2], [0], [1], [2]])}
+    return Prompt(5, prompts=3, sees_input=False), shared(prompt=prompts), batch
+
+
+def test_greedy_tokens_of_rows_apart_are_the_likeliest(prompts, mixed):
+    rows = generate(Greedy(), *mixed)
+    for row, inputs, name in zip(rows, small.INPUTS, mixed[2]["prompt_ids"][:, 0], strict=True):
+        given = [0]
+        for token in row:
+            logits = numpy_t5.logits(THETA, inputs, given, prompts[name], sees_input=False)
+            assert token == np.argmax(logits[-1])
+            given.append(token)
+            if token == 1:
+                break
+
+
+@pytest.mark.parametrize("decoder", [Greedy(), Beam(3)])
+def test_generations_of_mixed_prompts_apart(prompts, mixed, decoder):
+    """What each example generates alone with its one prompt; and the same from keys and values
+    that were computed before."""
+    method, tuned, batch = mixed
+    together = generate(decoder, *mixed)
+    for row, name in enumerate(batch["prompt_ids"][:, 0]):
+        alone = {"encoder_input_tokens": batch["encoder_input_tokens"][row : row + 1]}
+        own = shared(prompt=prompts[name][None])
+        one = generate(decoder, Prompt(5, sees_input=False), own, alone)
+        np.testing.assert_array_equal(one[0], together[row])
+
+    @small.quick_jit
+    def keys(theta, tuned):
+        return t5.T5(CONFIG, method).apply({"params": theta}, tuned, method="row_keys")
+
+    before = tuned | {"rows": keys(THETA, tuned)}
+    # [L,N,P,H,K]
+    assert before["rows"]["encoder"][0].shape == (2, 3, 5, 4, 6)
+    assert before["rows"]["decoder"][1].shape == (3, 3, 5, 4, 6)
+    np.testing.assert_array_equal(generate(decoder, method, before, batch), together)
+    wanted = small.logits(THETA, batch, method=method, tuned=tuned)
+    small.close(small.logits(THETA, batch, method=method, tuned=before), wanted)
+
+
+@pytest.mark.parametrize("method", [Method(), Prompt(5)], ids=["plain", "prompt"])
+def test_a_method_without_rows_apart_has_no_keys_to_compute(method):
+    def keys(theta, tuned):
+        return t5.T5(CONFIG, method).apply({"params": theta}, tuned, method="row_keys")
+
+    assert jax.eval_shape(keys, THETA, method.abstract(CONFIG, THETA)) == {}
 
 
 def test_mask_and_positions_cover_the_prompt():

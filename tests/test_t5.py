@@ -122,26 +122,9 @@ def test_tied_logits_and_t5_1_0_s_mlp():
     assert_each_example_alone(small.logits(params, small.batch(), config), params)
 
 
-def packed(rows, length):
-    """Rows of ids one after the other in one row -> tokens, segment ids, positions [1,length]."""
-    return (
-        small.padded([sum(rows, [])], length),
-        small.padded([[i + 1 for i, row in enumerate(rows) for _ in row]], length),
-        small.padded([[place for row in rows for place in range(len(row))]], length),
-    )
-
-
 def test_packed_examples_have_the_logits_they_have_alone():
     inputs, targets = small.INPUTS[:3], small.TARGETS[:3]
-    batch = {}
-    for stack, rows, length in (("encoder", inputs, 18), ("decoder", small.shifted(targets), 13)):
-        tokens, segments, positions = packed(rows, length)
-        batch |= {
-            f"{stack}_input_tokens": tokens,
-            f"{stack}_segment_ids": segments,
-            f"{stack}_positions": positions,
-        }
-    (row,), start, parts = small.logits(THETA, batch), 0, []
+    (row,), start, parts = small.logits(THETA, small.packed(3)), 0, []
     for target in targets:
         parts.append(row[start : start + len(target)])
         start += len(target)

@@ -14,39 +14,54 @@ import jax.numpy as jnp
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.prompt_init import Uniform
-from prompt_tuning_jax.t5 import Stream
+from prompt_tuning_jax.streams import Rows, Stream
 
 
 class SoftPrompt(nn.Module):
     """Owns P_e and splices it in front of an embedded input (section 2 of the paper).
 
     The parameter `prompt` is [N,P,D] float32 whatever the activations' dtype, N prompts (tasks) of
-    P rows; each example gets the one that its `prompt_ids` names, the first where it names none.
-    One segment a row: the prompt belongs to segment 1, so packed rows are not for it.
+    P rows; each of a row's G segments gets the one that its `prompt_ids` [B,G] names, the first
+    prompt where there are none. Positions count the prompt: its rows' from 0, the tokens' from P.
+
+    With sees_input the rows are joined to every example and see it, as they do in the paper.
+    Without, they see the rows of their own prompt alone, so that the stream carries them [N,P,D]
+    apart from the batch; the tokens see them as before (the mask of google-research/prompt-tuning's
+    prefix LM).
     """
 
     length: int
     prompts: int = 1
+    sees_input: bool = True
     start: Callable = nn.initializers.uniform(0.5)
 
     @nn.compact
     def __call__(self, stream: Stream) -> Stream:
-        """Stream of [B,T,D] -> [B,P+T,D]; mask and positions cover the prompt's rows."""
+        """Stream of [B,T,D] -> [B,G*P+T,D], or [B,T,D] with the rows in its `rows`."""
         batch, _, width = stream.x.shape
-        shape = (self.prompts, self.length, width)
-        prompt = self.param("prompt", self.start, shape)
-        if stream.prompt_ids is None:
-            rows = jnp.broadcast_to(prompt[0], (batch, *shape[1:]))
-        else:
-            rows = prompt[stream.prompt_ids[:, 0]]
-        first = jnp.ones((stream.segment_ids.shape[0], self.length), jnp.int32)
-        own = jnp.broadcast_to(jnp.arange(self.length), (stream.positions.shape[0], self.length))
+        prompt = self.param("prompt", self.start, (self.prompts, self.length, width))
+        prompt = prompt.astype(stream.x.dtype)
+        front = Rows(prompt, jnp.arange(self.length))
+        behind = dataclasses.replace(stream, positions=stream.positions + self.length)
+        if not self.sees_input:
+            rows = front if stream.rows is None else stream.rows.behind(front)
+            return dataclasses.replace(behind, rows=rows)
+        ids = stream.prompt_ids
+        if ids is None:
+            ids = jnp.zeros((batch, 1), jnp.int32)
+        segments = jnp.arange(1, ids.shape[1] + 1)
+        # [B,G,P,D] -> [B,G*P,D]
+        rows = prompt[ids].reshape(batch, -1, width)
+        own = jnp.repeat(segments, self.length)[None]
+        own = jnp.broadcast_to(own, (batch, own.shape[1]))
+        positions = jnp.tile(front.positions, ids.shape[1])[None]
+        positions = jnp.broadcast_to(positions, (stream.positions.shape[0], positions.shape[1]))
         return dataclasses.replace(
-            stream,
-            # [B,P,D] and [B,T,D] -> [B,P+T,D]
-            x=jnp.concatenate([rows.astype(stream.x.dtype), stream.x], 1),
-            segment_ids=jnp.concatenate([first, stream.segment_ids], 1),
-            positions=jnp.concatenate([own, stream.positions + self.length], 1),
+            behind,
+            # [B,G*P,D] and [B,T,D] -> [B,G*P+T,D]
+            x=jnp.concatenate([rows, stream.x], 1),
+            segment_ids=jnp.concatenate([own, stream.segment_ids], 1),
+            positions=jnp.concatenate([positions, behind.positions], 1),
         )
 
 
@@ -54,12 +69,15 @@ class SoftPrompt(nn.Module):
 class Prompt(Method):
     """`length` rows P_e [P,D] (100 in the paper), `start` one of prompt_init.py, `prompts` = N.
 
+    sees_input: whether the rows see the example, as in the paper, or are computed once a batch
+    (`SoftPrompt`).
     tuned: {"shared": {"prompt": [N,P,D] float32}}.
     """
 
     length: int = 100
     start: Any = Uniform()
     prompts: int = 1
+    sees_input: bool = True
 
     def __post_init__(self):
         if not (isinstance(self.length, int) and self.length > 0):
@@ -81,7 +99,7 @@ class Prompt(Method):
 
         one = jnp.zeros((1, 1), jnp.int32)
         stream = Stream(jnp.zeros((1, 1, config.emb_dim)), one, one)
-        return SoftPrompt(self.length, self.prompts, rows).init(rng, stream)["params"]
+        return SoftPrompt(self.length, self.prompts, start=rows).init(rng, stream)["params"]
 
     def axes(self, config, tuned):
         return super().axes(config, tuned) | {
@@ -94,4 +112,5 @@ class Prompt(Method):
     def embed(self, shared, site, stream):
         if site.stack != "encoder":
             return stream
-        return SoftPrompt(self.length, self.prompts).apply({"params": shared}, stream)
+        soft = SoftPrompt(self.length, self.prompts, self.sees_input)
+        return soft.apply({"params": shared}, stream)

@@ -28,12 +28,17 @@ def model_values(config) -> dict[str, np.ndarray]:
     prompted.zero_grad()
     loss = prompted(**reference.tensors(batch)).loss
     loss.backward()
+    apart = torch.tensor(rows, requires_grad=True)
+    apart_loss = reference.apart(model, apart, weights.batch(config))
+    apart_loss.backward()
     many = weights.batch(config, **weights.GENERATED)
     return {
         "logits": plain.logits.numpy(),
         "loss": plain.loss.numpy(),
         "prompt_loss": loss.detach().numpy(),
         "prompt_gradient": embedding.grad.numpy(),
+        "apart_loss": apart_loss.detach().numpy(),
+        "apart_gradient": apart.grad.numpy(),
         "greedy": reference.generate(model, many, weights.LENGTH),
         "beam": reference.generate(model, many, weights.LENGTH, beams=4, alpha=1.0),
     }

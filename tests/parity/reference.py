@@ -64,6 +64,20 @@ def prompted(config: T5Config, theta: dict, rows: np.ndarray, submodules: int = 
     return model, embedding
 
 
+def apart(model, rows: torch.Tensor, batch: dict[str, np.ndarray]) -> torch.Tensor:
+    """The loss with rows [P,D] in front of every input, which see each other and no input."""
+    given = tensors(batch)
+    embedded = model.encoder.embed_tokens(given["input_ids"])
+    front = rows.expand(len(embedded), *rows.shape)
+    mask = torch.cat([torch.ones(front.shape[:2]).long(), given["attention_mask"]], 1)
+    # [B,P+T,P+T]: keys that are real, and for queries that are rows, rows
+    seen = mask[:, None, :].repeat(1, mask.shape[1], 1).bool()
+    seen[:, : len(rows), len(rows) :] = False
+    added = torch.where(seen[:, None], 0.0, torch.finfo(torch.float32).min)
+    states = model.encoder(inputs_embeds=torch.cat([front, embedded], 1), attention_mask=added)
+    return model(encoder_outputs=states, attention_mask=mask, labels=given["labels"]).loss
+
+
 def tensors(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """Our batch under transformers' names; padding targets are its -100."""
     tokens, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
