@@ -226,8 +226,7 @@ def train(
 
     # ---- restore, and only now write into MODEL_DIR ------------------------------------------
     if evaluations:
-        exported = jax.eval_shape(method.export, tuned)
-        first = t5.T5(config, method.exported()), method.join(frozen, tuned), exported
+        first = t5.T5(config, method.exported()), method.join(frozen, tuned), method.export(tuned)
         could = [evaluation.check(*first) for evaluation in evaluations]
         scoring.average(zip(choosing, could, strict=False))
     checkpoints = Checkpoints(run.path, keep)
@@ -295,14 +294,14 @@ def train(
     with (
         contextlib.closing(checkpoints),
         contextlib.closing(prefetch.ahead(batch_of, range(step, train_steps))) as prefetched,
-        sharding.use(devices),
         Progress("train", train_steps, start=step) as progress,
     ):
         for batch in prefetched:
             if early_stopping is not None and since >= early_stopping:
                 progress.note(f"no better evaluation in {early_stopping}: stopped at step {step}")
                 break
-            state, report = step_fn(state, frozen, batch, seed)
+            with sharding.use(devices):
+                state, report = step_fn(state, frozen, batch, seed)
             step += 1
             last = step == train_steps
             evaluates = bool(evaluations) and (step % eval_period == 0 or last)
