@@ -159,16 +159,24 @@ def fingerprint(theta: Any) -> str:
     Taken layer by layer under T5X's own names, so that stacked, sharded and converted forms of one
     model agree.
     """
+    flat = traverse_util.flatten_dict(theta, sep="/")
     samples = {}
-    for path, leaf in traverse_util.flatten_dict(theta, sep="/").items():
-        stacked = "/layers/" in path
-        shape = leaf.shape[1:] if stacked else leaf.shape
-        picks = _picks(shape)
-        # [L,SAMPLES] or [1,SAMPLES]
-        rows = np.asarray(leaf[(slice(None), *picks)] if stacked else leaf[picks][None])
+    for path, rows in jax.device_get(_samples(flat)).items():
+        shape = flat[path].shape[1:] if "/layers/" in path else flat[path].shape
         for i, row in enumerate(rows):
             samples[path.replace("/layers/", f"/layers_{i}/")] = (shape, row)
     return _digest(samples)
+
+
+@jax.jit  # one program for all leaves
+def _samples(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Leaves by path -> their samples, [L,SAMPLES] of a stack and [1,SAMPLES] of others."""
+    return {
+        path: leaf[(slice(None), *_picks(leaf.shape[1:]))]
+        if "/layers/" in path
+        else leaf[_picks(leaf.shape)][None]
+        for path, leaf in flat.items()
+    }
 
 
 def fingerprint_of(single: dict[str, Leaf]) -> str:

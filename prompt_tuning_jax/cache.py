@@ -1,7 +1,9 @@
 """The folder of derived data: deleting it costs time and nothing else."""
 
+import logging
 import os
 import pathlib
+import sys
 
 
 def folder(given: str | os.PathLike | None = None) -> pathlib.Path:
@@ -24,3 +26,26 @@ def write(path: pathlib.Path, content: bytes) -> None:
         os.replace(half, path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def keep_compiled() -> None:
+    """JAX keeps what it compiles in `folder()`/compiled, so that the next start only loads it.
+
+    JAX runs what it finds there: let nobody else write to the folder. Changes nothing where JAX is
+    not loaded or has such a folder (JAX_COMPILATION_CACHE_DIR); one that cannot be written costs
+    speed alone.
+    """
+    jax = sys.modules.get("jax")
+    if jax is None or jax.config.jax_compilation_cache_dir is not None:
+        return
+    place = folder() / "compiled"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK):
+            raise PermissionError(f"no permission to write to {place}")
+    except OSError as error:
+        logging.getLogger(__name__).warning("compiled programs are not kept: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(place))
+    # to load the smallest one is quicker than to compile it
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -1,14 +1,23 @@
-"""A run's checkpoints: {tuned, opt_state, step, best, …} through Orbax, nothing frozen in them."""
+"""A run's checkpoints: {tuned, opt_state, step, best, …} through Orbax, nothing frozen in them.
+
+The training loop waits for neither the devices nor the disk: a save copies the state on its
+devices, and a thread fetches and writes the copy. (Orbax's own asynchronous saving fetches first.)
+"""
 
 from __future__ import annotations
 
 import pathlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, reason
+
+# in memory of its own: the step donates the state to the next one
+_copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
 
 
 class Checkpoints:
@@ -24,16 +33,36 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             (model_dir / "checkpoints").absolute(), options=options
         )
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future | None = None
 
     def latest(self) -> int | None:
         """The newest step, None in a new run."""
         return self._manager.latest_step()
 
     def save(self, state: Any) -> None:
-        """Writes the state as its step's checkpoint; a step that is there already stays."""
+        """Begins to write the state as its step's checkpoint; a step that is there already stays.
+
+        Waits for the save before it. UserError where that one failed.
+        """
+        self._wait()
+        self._writing = self._thread.submit(self._write, _copy(state))
+
+    def _write(self, state: Any) -> None:
         step = int(state["step"])
         if step not in self._manager.all_steps():
             self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        try:
+            if writing is not None:
+                writing.result()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self._manager.directory}: a checkpoint could not be written "
+                f"({reason(error)}): mend that and start the run again, it goes on where it was"
+            ) from error
 
     def restore(self, like: Any) -> Any:
         """The newest state, in the shapes, dtypes and shardings of `like`."""
@@ -49,5 +78,9 @@ class Checkpoints:
             ) from None
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.close()
+        """Waits for what is being written. UserError where it failed."""
+        try:
+            self._wait()
+        finally:
+            self._thread.shutdown()
+            self._manager.close()

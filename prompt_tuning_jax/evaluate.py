@@ -88,15 +88,18 @@ class Evaluation:
     def check(self, model, theta, tuned, labels: bool = True) -> dict[str, float]:
         """UserError for what `run` would refuse, so that it is known before training begins.
 
-        Traces the decoder and scores the targets as if they were predictions -> those metrics;
-        arrays may be shapes. With `labels`, a split without them is refused too.
+        Traces the decoder (for `run` too, on arrays that lie as its own do) and scores the targets
+        as if they were predictions -> those metrics; arrays may be shapes. With `labels`, a split
+        without them is refused too.
         """
         forced = {"teacher_forced_loss": 0.0, "teacher_forced_accuracy": 100.0}
         if not self.task.metrics:
             return forced
-        predict = functools.partial(decode, model, self._decoder, self._tokens.lengths["targets"])
+        length = self._tokens.lengths["targets"]
         with sharding.use(self._mesh):
-            jax.eval_shape(predict, theta, tuned, self._batches.batch(0), self._rng, self._labels)
+            batch = sharding.put_batch(self._mesh, self._batches.batch(0))
+            rng = jax.random.fold_in(self._rng, 0)
+            decode.trace(model, self._decoder, length, theta, tuned, batch, rng, self._labels)
         if not self.labelled and not labels:
             return {}
         examples = self._tokens.examples

@@ -23,7 +23,7 @@ from typing import Any
 
 import gin
 
-from prompt_tuning_jax import command_line, gin_checks, gin_files, host_memory
+from prompt_tuning_jax import cache, command_line, gin_checks, gin_files, host_memory
 from prompt_tuning_jax.errors import UserError
 
 
@@ -130,6 +130,7 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     function = _function(package, name)  # JAX is loaded here
     root = command.describes or name
     runs = _function(package, root)
+    cache.keep_compiled()
     configuration = gin_checks.Configuration(source)
     reached = configuration.reach({f"{root}.{root}": runs})
     configuration.check_overrides(reached)

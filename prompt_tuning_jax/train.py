@@ -9,6 +9,7 @@ if __name__ == "__main__":  # flags are answered before jax is imported
 
     raise SystemExit(main("train"))
 
+import contextlib
 import functools
 import logging
 import math
@@ -20,7 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import artifacts, backbones, data, run_dir, scoring, sharding, t5, tasks
+from prompt_tuning_jax import (
+    artifacts,
+    backbones,
+    data,
+    prefetch,
+    run_dir,
+    scoring,
+    sharding,
+    t5,
+    tasks,
+)
 from prompt_tuning_jax.checkpoints import Checkpoints
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
@@ -215,8 +226,7 @@ def train(
 
     # ---- restore, and only now write into MODEL_DIR ------------------------------------------
     if evaluations:
-        exported = jax.eval_shape(method.export, tuned)
-        first = t5.T5(config, method.exported()), method.join(frozen, tuned), exported
+        first = t5.T5(config, method.exported()), method.join(frozen, tuned), method.export(tuned)
         could = [evaluation.check(*first) for evaluation in evaluations]
         scoring.average(zip(choosing, could, strict=False))
     checkpoints = Checkpoints(run.path, keep)
@@ -233,13 +243,21 @@ def train(
     writer = run.metrics(int(state["step"]))
 
     # ---- one step ----------------------------------------------------------------------------
+    def one_step(state, frozen, batch, seed):
+        rng = jax.random.fold_in(seed, state["step"] + 2)
+        rate = optimizer.learning_rate(state["step"])
+        settings = {"method": method, "tx": tx, "loss": loss, "microbatches": num_microbatches}
+        state, report = update(state, frozen, batch, rng, model=model, **settings)
+        return state, report | {"learning_rate": rate}
+
     step_fn = jax.jit(
-        functools.partial(
-            update, model=model, method=method, tx=tx, loss=loss, microbatches=num_microbatches
-        ),
+        one_step,
         donate_argnums=0,
         out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), None),
     )
+
+    def batch_of(step: int) -> dict[str, jax.Array]:
+        return sharding.put_batch(devices, batches.batch(step))
 
     # ---- the loop ----------------------------------------------------------------------------
     def facts(step: int, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -261,29 +279,42 @@ def train(
             "metrics": metrics,
         }
 
-    step = int(state["step"])
-    with sharding.use(devices), Progress("train", train_steps, start=step) as progress:
-        while step < train_steps:
-            if early_stopping is not None and int(state["best"]["since"]) >= early_stopping:
+    def tell(step: int, report: dict[str, jax.Array]) -> None:
+        values = {name: float(value) for name, value in report.items()}
+        if not math.isfinite(values["loss"]):
+            raise UserError(
+                f"step {step}: the loss is {values['loss']}, so the parameters are lost: "
+                "lower LEARNING_RATE and choose another MODEL_DIR"
+            )
+        writer.write("train", step, values)
+        progress.update(step - progress.done, f"loss {values['loss']:.4f}")
+
+    step, since = int(state["step"]), int(state["best"]["since"])
+    untold: list[tuple[int, dict[str, jax.Array]]] = []  # reports that are due
+    with (
+        contextlib.closing(checkpoints),
+        contextlib.closing(prefetch.ahead(batch_of, range(step, train_steps))) as prefetched,
+        Progress("train", train_steps, start=step) as progress,
+    ):
+        for batch in prefetched:
+            if early_stopping is not None and since >= early_stopping:
                 progress.note(f"no better evaluation in {early_stopping}: stopped at step {step}")
                 break
-            batch = sharding.put_batch(devices, batches.batch(step))
-            state, report = step_fn(state, frozen, batch, jax.random.fold_in(seed, step + 2))
+            with sharding.use(devices):
+                state, report = step_fn(state, frozen, batch, seed)
             step += 1
             last = step == train_steps
+            evaluates = bool(evaluations) and (step % eval_period == 0 or last)
+            saves = step % checkpoint_period == 0 or last
             if step % log_period == 0 or last:
-                values = {name: float(value) for name, value in report.items()}
-                values["learning_rate"] = float(optimizer.learning_rate(step - 1))
-                if not math.isfinite(values["loss"]):
-                    raise UserError(
-                        f"step {step}: the loss is {values['loss']}, so the parameters are lost: "
-                        "lower LEARNING_RATE and choose another MODEL_DIR"
-                    )
-                writer.write("train", step, values)
-                progress.update(step - progress.done, f"loss {values['loss']:.4f}")
+                untold.append((step, report))
+            # A report is read once the next step is queued, so that the devices never wait for
+            # it; but nothing is kept of a step before its loss is known to be a number.
+            while untold and (untold[0][0] < step or evaluates or saves or step in artifact_steps):
+                tell(*untold.pop(0))
             improved = False
             chosen_by: dict[str, Any] = {}
-            if evaluations and (step % eval_period == 0 or last):
+            if evaluates:
                 now = (
                     t5.T5(config, method.exported()),
                     method.join(frozen, state["tuned"]),
@@ -303,6 +334,7 @@ def train(
                     named = {e.task.name: m for e, m in zip(evaluations, scores, strict=True)}
                     chosen_by = {"average": metric, **named}
                 improved = metric > float(state["best"]["metric"])
+                since = 0 if improved else since + 1
                 state["best"] = _best(state["best"], (step, metric, 0) if improved else None)
                 if improved:
                     artifacts.save_artifact(
@@ -315,11 +347,10 @@ def train(
                     state["tuned"],
                     facts(step, chosen_by),
                 )
-            if step % checkpoint_period == 0 or last or improved:
+            if saves or improved:
                 checkpoints.save(state)
     if not evaluations:
         artifacts.save_artifact(run.path / "artifact", method, state["tuned"], facts(step, {}))
-    checkpoints.close()
     writer.close()
     best = {"step": int(state["best"]["step"]), "metric": float(state["best"]["metric"])}
     return {"step": step, "best": best, "artifact": str(run.path / "artifact")}

@@ -19,7 +19,7 @@ from prompt_tuning_jax import losses, optimizers, predictor, t5, train
 from prompt_tuning_jax.methods import full
 
 OWN_TASKS = """
-import dataclasses, os, signal
+import dataclasses, os, signal, time
 from prompt_tuning_jax.tasks.text_files import Text
 
 reviews = Text(
@@ -34,6 +34,8 @@ def deadly(targets, predictions):
     mark = os.environ.get("DEADLY")
     if mark and targets != predictions:
         if os.path.exists(mark):  # the second evaluation
+            while not os.path.exists("killed/checkpoints/6"):  # a thread is writing it
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
         open(mark, "w").close()
     return {}

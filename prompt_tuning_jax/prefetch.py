@@ -1,0 +1,29 @@
+"""Batches made while the devices compute, by a thread of their own."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Made = TypeVar("Made")
+
+
+def ahead(make: Callable[[int], Made], steps: Iterable[int], depth: int = 2) -> Iterator[Made]:
+    """`make(step)` for each of `steps`, in order, at most `depth` of them made before they are
+    asked for; `make` runs in one thread, and what it raises is raised here, in its step's turn.
+
+    Closing the iterator (`contextlib.closing`) ends the thread.
+    """
+    rest = iter(steps)
+    thread = ThreadPoolExecutor(1, "prefetch")
+    try:
+        queue = collections.deque(thread.submit(make, s) for s in itertools.islice(rest, depth))
+        while queue:
+            made = queue.popleft().result()
+            queue.extend(thread.submit(make, s) for s in itertools.islice(rest, 1))
+            yield made
+    finally:
+        thread.shutdown(cancel_futures=True)
