@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from prompt_tuning_jax import cache, data, scoring, sharding, tasks
-from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax.decoding import Greedy, keys
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.predictor import decode, load
@@ -96,7 +96,9 @@ class Evaluation:
             return forced
         predict = functools.partial(decode, model, self._decoder, self._tokens.lengths["targets"])
         with sharding.use(self._mesh):
-            jax.eval_shape(predict, theta, tuned, self._batches.batch(0), self._rng, self._labels)
+            batch, examples = next(iter(self._batches))
+            rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
+            jax.eval_shape(predict, theta, tuned, batch, rng, self._labels)
         if not self.labelled and not labels:
             return {}
         examples = self._tokens.examples
@@ -131,14 +133,15 @@ class Evaluation:
 
     def _predict(self, model, theta, tuned) -> list[str]:
         length, vocabulary = self._tokens.lengths["targets"], self._tokens.vocabulary
-        texts: list[str] = []
+        texts = [""] * len(self)
         with sharding.use(self._mesh), Progress(self.task.name, len(self), unit="example") as bar:
-            for i, (batch, real) in enumerate(self._batches):
+            for batch, examples in self._batches:
                 inputs = sharding.put_batch(self._mesh, batch)
-                rng = jax.random.fold_in(self._rng, i)
+                rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
                 ids = decode(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
-                texts += [vocabulary.decode(row.tolist()) for row in np.asarray(ids)[:real]]
-                bar.update(real)
+                for example, row in zip(examples, np.asarray(ids), strict=False):
+                    texts[example] = vocabulary.decode(row.tolist())
+                bar.update(len(examples))
         return [sentinel.without(text) for text in texts] if self.task.sentinel else texts
 
     def _teacher_forced(self, model, theta, tuned) -> dict[str, float]:
