@@ -1,6 +1,6 @@
 """From tasks to batches: tokens, training batches as a function of the step, evaluation.
 
-Batches have the names, shapes and values of seqio's EncDecFeatureConverter, unpacked. numpy alone.
+Batches have the names and values of seqio's EncDecFeatureConverter (`packing.batch`). numpy alone.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from prompt_tuning_jax import token_cache
+from prompt_tuning_jax import buckets, packing, token_cache
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import sentinel
 from prompt_tuning_jax.tasks.corpora import Stream
@@ -24,8 +24,7 @@ from prompt_tuning_jax.vocabulary import Vocabulary
 from prompt_tuning_jax.window_stream import WindowStream
 from prompt_tuning_jax.windows import Windows
 
-# encoder_input_tokens [B,T], and decoder_target_tokens, decoder_input_tokens and
-# decoder_loss_weights [B,U]; all int32, padded with 0.
+# What `packing.batch` makes: encoder_input_tokens [B,T], decoder_target_tokens [B,U], …; int32.
 Batch = dict[str, np.ndarray]
 
 # What random numbers are for; part of their seed beside the run's.
@@ -34,6 +33,8 @@ _ORDER, _MIXTURE, _OBJECTIVE, _K_SHOT = range(4)
 _BLOCK = 1 << 16
 # Windows of a corpus that stand for it where nobody says how many.
 WINDOWS = 1024
+# Examples whose lengths choose the shapes of batches.
+_SAMPLE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,16 @@ class TokenSet:
             digest.update(ids.offsets.tobytes() + ids.values.tobytes())
         return f"{len(self)} examples, sha256 {digest.hexdigest()[:16]}"
 
-    def pair(self, index: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def sizes(self) -> np.ndarray:
+        """Input and target tokens of each example as `pair` gives them, int64 [examples,2]; what an
+        objective may give at most."""
+        limits = [self.lengths["inputs"], self.lengths["targets"]]
+        if self.task.objective:
+            return np.tile(limits, (len(self), 1))
+        return np.minimum(np.stack([self.inputs.lengths, self.targets.lengths], 1) + 1, limits)
+
+    def pair(self, index: int, seed: Sequence[int]) -> packing.Pair:
         """Inputs and targets of one example as the model sees them, cut and with EOS, int32.
 
         A text longer than its length keeps its beginning and ends with EOS all the same (seqio's
@@ -183,6 +193,9 @@ class TrainingBatches:
     another order; those of a corpus as `WindowStream` has them. In a mixture the tasks take turns
     at random; over every 65,536 examples their numbers are exactly as the rates say (to the nearest
     whole number, and at least one).
+
+    A batch is as long as its longest example, or packed, rounded up to one of `shapes`; which
+    examples it has does not depend on that. A corpus's windows are all as long as can be.
     """
 
     def __init__(
@@ -191,6 +204,9 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         k_shot: int | None = None,
+        pack: bool = False,
+        multiple: int = 1,
+        prompt_rows: int = 0,
     ):
         """
         Args:
@@ -201,16 +217,20 @@ class TrainingBatches:
           seed: not negative.
           k_shot: train on so many examples of each label (of each task with free text), which the
             seed chooses; None for all.
+          pack: several examples to a row of at most lengths["inputs"] tokens.
+          multiple: what the number of rows is divided by: devices, microbatches, hosts.
+          prompt_rows: the encoder rows that a method puts before each example.
 
         Raises:
           UserError: a rate that is no positive number, a negative seed, k_shot below 1, of a corpus
-            or more than there are examples of a label.
+            or more than there are examples of a label, or a corpus to pack.
         """
         if seed < 0:
             raise UserError(f"seed {seed}: must not be negative")
         self._lengths = mixture[0][0].lengths
         self._batch_size = batch_size
         self._seed = seed
+        self._pack, self._multiple, self._prompt_rows = pack, multiple, prompt_rows
         self._drawn: list[_Epochs | _Windowed] = []
         rates = []
         for number, (found, rate) in enumerate(mixture):
@@ -218,6 +238,8 @@ class TrainingBatches:
             if isinstance(found, Windows):
                 if k_shot is not None:
                     raise UserError(f"k_shot {k_shot}: task {found.task.name} has no labels")
+                if pack:
+                    raise UserError(f"PACK: task {found.task.name}'s windows fill their rows")
                 self._drawn.append(_Windowed(found, order))
                 rates.append(_rate(found.task.name, rate, None))
             else:
@@ -225,19 +247,46 @@ class TrainingBatches:
                 indices = np.arange(len(found)) if k_shot is None else _few(found, k_shot, few)
                 self._drawn.append(_Epochs(found, indices, order))
                 rates.append(_rate(found.task.name, rate, len(indices)))
+        longest = np.max([drawn.longest for drawn in self._drawn], 0)
+        self._full = packing.full(batch_size, longest, self._lengths)
         # counts[task]: its examples in each block.
         self._counts = _apportion(rates, _BLOCK)
         # Consecutive steps stay in the same block.
         self._turns = functools.lru_cache(2)(self._deal)
 
+    @functools.cached_property
+    def shapes(self) -> tuple[packing.Shape, ...]:
+        """The shapes of batches, the cheapest first, chosen by the lengths of the first ones.
+
+        Packed, a batch that fits none of them, which is rare, has a row for each example.
+        """
+        if any(isinstance(drawn, _Windowed) for drawn in self._drawn):
+            return (self._full,)
+        steps = min(max(_SAMPLE // self._batch_size, 8), 64)
+        sample = [packing.lengths(self._pairs(step)) for step in range(steps)]
+        return packing.plan(
+            sample,
+            self._full,
+            row=self._lengths["inputs"] if self._pack else 0,
+            multiple=self._multiple,
+            prompt_rows=self._prompt_rows,
+        )
+
     def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
         """The batch of a step, or one host's rows of it, in the order of `process_index`."""
-        first, size = _rows_of(self._batch_size, process_index, process_count)
-        first += step * self._batch_size
-        pairs = [self._draw(position) for position in range(first, first + size)]
-        return _batch(pairs, size, self._lengths)
+        # every host draws all examples, of which it has in memory, to know the shape
+        pairs = self._pairs(step)
+        shape, rows = packing.place(packing.lengths(pairs), self.shapes, self._full)
+        prompts = [0] * len(pairs) if self._pack else None
+        first, size = _rows_of(shape.rows, process_index, process_count)
+        whole = packing.batch(pairs, shape, rows, prompts)
+        return {name: array[first : first + size] for name, array in whole.items()}
 
-    def _draw(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+    def _pairs(self, step: int) -> list[packing.Pair]:
+        first = step * self._batch_size
+        return [self._draw(position) for position in range(first, first + self._batch_size)]
+
+    def _draw(self, position: int) -> packing.Pair:
         """The `position`-th example of the run."""
         block, place = divmod(position, _BLOCK)
         tasks, earlier = self._turns(block)
@@ -261,10 +310,12 @@ class _Epochs:
     def __init__(self, token_set: TokenSet, indices: np.ndarray, seed: Sequence[int]):
         """indices: the examples to draw from, int64 [examples]."""
         self._token_set, self._indices, self._seed = token_set, indices, seed
+        # tokens of the longest inputs and targets that may be drawn
+        self.longest = token_set.sizes[indices].max(0)
         # Consecutive steps stay in the same epochs.
         self._order = functools.lru_cache(2)(self._shuffle)
 
-    def pair(self, drawn: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, drawn: int, seed: Sequence[int]) -> packing.Pair:
         """As `TokenSet.pair`, of the `drawn`-th example of the run."""
         epoch, rank = divmod(drawn, len(self._indices))
         return self._token_set.pair(self._order(epoch)[rank], seed)
@@ -278,40 +329,47 @@ class _Windowed:
 
     def __init__(self, windows: Windows, seed: Sequence[int]):
         self._windows, self._stream = windows, WindowStream(windows, seed)
+        self.longest = np.array([windows.lengths["inputs"], windows.lengths["targets"]])
 
-    def pair(self, drawn: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, drawn: int, seed: Sequence[int]) -> packing.Pair:
         return _pair(self._windows, np.zeros(0, np.int32), self._stream.window(drawn), seed)
 
 
 class EvaluationSet:
-    """A split in batches of one shape, in order; the last is filled up with rows of zeros.
+    """A split in batches of examples of about one length, filled up with rows of zeros.
 
-    An objective draws the same for every evaluation.
+    The inputs of a batch are as long as its longest, rounded up to one of a few lengths
+    (`buckets`); all targets are as long as the split's longest. An objective draws the same for
+    every evaluation.
     """
 
     def __init__(self, token_set: TokenSet, batch_size: int):
         self.token_set = token_set
         self._batch_size = batch_size
+        sizes = token_set.sizes
+        self._full = packing.full(batch_size, sizes.max(0), token_set.lengths)
+        allowed = buckets.lengths(token_set.lengths["inputs"])
+        self._parts = buckets.by_length(sizes[:, 0], batch_size, allowed)
 
     def __len__(self) -> int:
         """Number of batches."""
-        return math.ceil(len(self.token_set) / self._batch_size)
+        return len(self._parts)
 
-    def __iter__(self) -> Iterator[tuple[Batch, int]]:
-        """Yields each batch and its number of real rows, which come first."""
-        for index in range(len(self)):
-            left = len(self.token_set) - index * self._batch_size
-            yield self.batch(index), min(left, self._batch_size)
+    def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yields each batch and the indices of its real rows' examples; these rows come first."""
+        for number, (indices, _) in enumerate(self._parts):
+            yield self.batch(number), indices
 
-    def batch(self, index: int, process_index: int = 0, process_count: int = 1) -> Batch:
+    def batch(self, number: int, process_index: int = 0, process_count: int = 1) -> Batch:
         """One batch, or one host's rows of it, in the order of `process_index`."""
+        indices, width = self._parts[number]
         first, size = _rows_of(self._batch_size, process_index, process_count)
-        first += index * self._batch_size
         pairs = [
-            self.token_set.pair(position, [_OBJECTIVE, position])
-            for position in range(first, min(first + size, len(self.token_set)))
+            self.token_set.pair(index, [_OBJECTIVE, index])
+            for index in indices[first : first + size]
         ]
-        return _batch(pairs, size, self.token_set.lengths)
+        shape = self._full._replace(rows=size, inputs=width)
+        return packing.batch(pairs, shape, np.arange(len(pairs)))
 
 
 def _rows_of(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
@@ -322,25 +380,9 @@ def _rows_of(batch_size: int, process_index: int, process_count: int) -> tuple[i
     return process_index * size, size
 
 
-def _batch(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], size: int, lengths: Mapping[str, int]
-) -> Batch:
-    inputs = np.zeros((size, lengths["inputs"]), np.int32)
-    targets = np.zeros((size, lengths["targets"]), np.int32)
-    for row, (input_ids, target_ids) in enumerate(pairs):
-        inputs[row, : len(input_ids)] = input_ids
-        targets[row, : len(target_ids)] = target_ids
-    return {
-        "encoder_input_tokens": inputs,
-        "decoder_target_tokens": targets,
-        "decoder_input_tokens": np.pad(targets[:, :-1], ((0, 0), (1, 0))),
-        "decoder_loss_weights": (targets != 0).astype(np.int32),
-    }
-
-
 def _pair(
     of: TokenSet | Windows, inputs: np.ndarray, targets: np.ndarray, seed: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> packing.Pair:
     """As `TokenSet.pair`, of ids without EOS."""
     if of.task.objective:
         rng = np.random.default_rng(seed)

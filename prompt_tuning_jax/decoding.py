@@ -2,7 +2,8 @@
 
 A decoder is a frozen dataclass; `decoder(model, theta, tuned, batch, length, rng, labels)` is
 traceable and returns token ids [B,U], U = `length`, zeros after the end of sequence. `tuned` is
-exported. All but the ranking run one token at a time over a cache of keys and values.
+exported; rng are `keys`, one for each row. All but the ranking run one token at a time over a cache
+of keys and values.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Tree
@@ -19,6 +21,15 @@ from prompt_tuning_jax.t5 import T5, empty_cache
 
 EOS = 1
 NEVER = -1e10  # log-probability of a sequence that must not be chosen
+
+
+def keys(rng: jax.Array, examples: np.ndarray, rows: int) -> jax.Array:
+    """A random key for each row of a batch, [rows]: that of its example, whose number is in
+    `examples` (the rows after these are padding). So what is drawn for an example depends neither
+    on its place in a batch nor on the batch's size."""
+    numbers = np.zeros(rows, np.uint32)
+    numbers[: len(examples)] = examples
+    return jax.vmap(jax.random.fold_in, (None, 0))(rng, numbers)
 
 
 def _stepper(model: T5, theta: Tree, tuned: Tree, encoded: Encoded):
@@ -38,7 +49,7 @@ class Greedy:
     """The most probable token at each step (the paper's evaluation)."""
 
     def choose(self, log_probs: jax.Array, rng: jax.Array) -> jax.Array:
-        """log-probabilities [B,V] -> tokens [B]."""
+        """log-probabilities [B,V] and keys [B] -> tokens [B]."""
         return jnp.argmax(log_probs, -1)
 
     def __call__(self, model, theta, tuned, batch, length, rng, labels):
@@ -48,7 +59,7 @@ class Greedy:
 
         def advance(i, tokens, cache, done, out):
             log_probs, cache = step(tokens, cache, i)
-            tokens = self.choose(log_probs, jax.random.fold_in(rng, i))
+            tokens = self.choose(log_probs, jax.vmap(jax.random.fold_in, (0, None))(rng, i))
             tokens = jnp.where(done, 0, tokens).astype(jnp.int32)
             out = jax.lax.dynamic_update_slice_in_dim(out, tokens[:, None], i, axis=1)
             return i + 1, tokens, cache, done | (tokens == EOS), out
@@ -89,7 +100,7 @@ class Sample(Greedy):
             # the smallest probability that is still in the nucleus
             least = jnp.min(jnp.where(before < self.top_p, ordered, 1), -1, keepdims=True)
             scaled = jnp.where(jax.nn.softmax(scaled) < least, NEVER, scaled)
-        return jax.random.categorical(rng, scaled)
+        return jax.vmap(jax.random.categorical)(rng, scaled)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from prompt_tuning_jax import cache, data, scoring, sharding, tasks
-from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax.decoding import Greedy, keys
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.predictor import decode, load
@@ -97,8 +97,9 @@ class Evaluation:
             return forced
         length = self._tokens.lengths["targets"]
         with sharding.use(self._mesh):
-            batch = sharding.put_batch(self._mesh, self._batches.batch(0))
-            rng = jax.random.fold_in(self._rng, 0)
+            batch, examples = next(iter(self._batches))
+            rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
+            batch = sharding.put_batch(self._mesh, batch)
             decode.trace(model, self._decoder, length, theta, tuned, batch, rng, self._labels)
         if not self.labelled and not labels:
             return {}
@@ -134,14 +135,15 @@ class Evaluation:
 
     def _predict(self, model, theta, tuned) -> list[str]:
         length, vocabulary = self._tokens.lengths["targets"], self._tokens.vocabulary
-        texts: list[str] = []
+        texts = [""] * len(self)
         with sharding.use(self._mesh), Progress(self.task.name, len(self), unit="example") as bar:
-            for i, (batch, real) in enumerate(self._batches):
+            for batch, examples in self._batches:
                 inputs = sharding.put_batch(self._mesh, batch)
-                rng = jax.random.fold_in(self._rng, i)
+                rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
                 ids = decode(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
-                texts += [vocabulary.decode(row.tolist()) for row in np.asarray(ids)[:real]]
-                bar.update(real)
+                for example, row in zip(examples, np.asarray(ids), strict=False):
+                    texts[example] = vocabulary.decode(row.tolist())
+                bar.update(len(examples))
         return [sentinel.without(text) for text in texts] if self.task.sentinel else texts
 
     def _teacher_forced(self, model, theta, tuned) -> dict[str, float]:

@@ -41,10 +41,11 @@ class Loss:
         if isinstance(factor, str) and factor not in NORMALIZATIONS:
             raise UserError(f"LOSS_NORMALIZING_FACTOR = {factor!r}: choose from {NORMALIZATIONS}")
 
-    def weights(self, batch: dict[str, jax.Array]) -> jax.Array:
+    def weights(self, batch: dict[str, jax.Array], size: int | None = None) -> jax.Array:
         """What each target token counts, [B,U] float32, the normalisation included.
 
         Computed for the whole batch before it is cut into microbatches, whose losses then add up.
+        size: NUM_TOTAL_TARGET_TOKENS where the batch is trimmed or packed, None: that of this one.
         """
         real = batch["decoder_loss_weights"].astype(jnp.float32)
         factor = self.normalizing_factor
@@ -53,10 +54,13 @@ class Loss:
         if factor == "NUM_REAL_TARGET_TOKENS":
             return real / jnp.maximum(real.sum(), 1)
         if factor == "NUM_TOTAL_TARGET_TOKENS":
-            return real / real.size
+            return real / (size or real.size)
         # AVERAGE_PER_SEQUENCE: a sequence's tokens count one together, the sequences are averaged
-        rows = jnp.maximum((real.sum(1) > 0).sum(), 1)
-        return real / jnp.maximum(real.sum(1, keepdims=True), 1) / rows
+        segments = batch.get("decoder_segment_ids", jnp.ones(real.shape, jnp.int32))
+        # [B,U,U] -> [B,U]: how many real tokens there are in a token's own sequence
+        own = ((segments[:, :, None] == segments[:, None]) * real[:, None]).sum(-1)
+        each = real / jnp.maximum(own, 1)
+        return each / jnp.maximum(each.sum(), 1)
 
     def tokens(self, logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         """logits [B,U,V] float32, targets [B,U] -> (loss, z-loss part) of every token, [B,U].

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from prompt_tuning_jax import artifacts, backbones, sharding, t5
-from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax import artifacts, backbones, buckets, sharding, t5
+from prompt_tuning_jax.decoding import Greedy, keys
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Tree
 from prompt_tuning_jax.tasks import sentinel
@@ -73,23 +73,23 @@ class Predictor:
             logging.warning(
                 "%d of %d inputs were longer than %d tokens and cut", cut, len(texts), width
             )
-        ids = np.zeros((len(texts), width), np.int32)
-        for row, tokens in enumerate(encoded):
-            ended = [*tokens[: width - 1], self.vocabulary.eos_id]
-            ids[row, : len(ended)] = ended
-        predictions: list[str] = []
+        ended = [[*tokens[: width - 1], self.vocabulary.eos_id] for tokens in encoded]
+        predictions = [""] * len(texts)
         rng = jax.random.key(seed)
-        for start in range(0, len(texts), batch_size):
-            real = ids[start : start + batch_size]
-            batch = np.zeros((batch_size, width), np.int32)
-            batch[: len(real)] = real
+        # few lengths, and the same in every call: each is compiled once
+        lengths_of = np.array([len(ids) for ids in ended], np.int64)
+        for examples, longest in buckets.by_length(lengths_of, batch_size, buckets.halvings(width)):
+            batch = np.zeros((batch_size, longest), np.int32)
+            for row, example in enumerate(examples):
+                batch[row, : len(ended[example])] = ended[example]
             out = self.decode(
                 decoder,
                 length,
                 {"encoder_input_tokens": batch},
-                jax.random.fold_in(rng, start),
+                keys(rng, examples, batch_size),
             )
-            predictions += [self.vocabulary.decode(row.tolist()) for row in out[: len(real)]]
+            for example, row in zip(examples, out, strict=False):
+                predictions[example] = self.vocabulary.decode(row.tolist())
         if self.facts.get("sentinel"):
             return [sentinel.without(text) for text in predictions]
         return predictions
@@ -97,7 +97,7 @@ class Predictor:
     def decode(
         self, decoder, length: int, batch: dict[str, np.ndarray], rng, labels=None
     ) -> np.ndarray:
-        """One batch under seqio's names -> token ids [B,length]."""
+        """One batch under seqio's names -> token ids [B,length]; rng: `decoding.keys`."""
         with sharding.use(self.mesh):
             on_devices = sharding.put_batch(self.mesh, batch)
             return np.asarray(

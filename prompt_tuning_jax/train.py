@@ -68,6 +68,7 @@ def train(
     loss: Loss = Loss(),
     batch_size: int = 32,
     num_microbatches: int = 1,
+    pack: bool = False,
     k_shot: int | None = None,
     max_encoder_length: int = 2048,
     checkpoint_period: int = 1000,
@@ -83,8 +84,9 @@ def train(
     mixture_or_task_name: the name of a task or mixture, a task, or {task: rate}; eval_tasks: the
     tasks to evaluate, the first of which chooses the best step; None: those trained on, whose
     average (`scoring.average`) chooses it. random_start: (rng, config) -> θ, where there is no
-    initial_checkpoint_path. artifact_steps: steps whose artifacts are kept too,
-    whatever their metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started
+    initial_checkpoint_path. pack: several examples to a row (`packing`), which changes neither a
+    step's examples nor its loss. artifact_steps: steps whose artifacts are kept too, whatever their
+    metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started
     again in its MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"},
     "artifact"}. Raises UserError for what a user can mend.
     """
@@ -124,6 +126,7 @@ def train(
         "loss": loss,
         "batch_size": batch_size,
         "num_microbatches": num_microbatches,
+        "pack": pack,
         "k_shot": k_shot,
         "random_seed": random_seed,
         "eval_tasks": evaluated,
@@ -152,11 +155,16 @@ def train(
     examples = {f"{t.task.name}/{t.split}": t.digest() for t in (*training, *held_out)}
     pieces = [vocabulary.digest, vocabulary.extra_ids]
     run.require({"vocabulary": pieces, "examples": examples})
+    model = t5.T5(config, method)
+    prompt_rows = _prompt_rows(model, method)
     batches = data.TrainingBatches(
         [(tokens, rate) for tokens, (_, rate) in zip(training, trained_on, strict=True)],
         batch_size=batch_size,
         seed=random_seed,
         k_shot=k_shot,
+        pack=pack,
+        multiple=devices.shape["data"] * num_microbatches,
+        prompt_rows=prompt_rows,
     )
     evaluations = [
         Evaluation(
@@ -171,8 +179,9 @@ def train(
     ]
 
     # ---- model: θ, the part of it that stays frozen, and what is tuned -------------------------
-    model = t5.T5(config, method)
-    rows = _encoder_rows(model, method, batches.batch(0))
+    rows = task_feature_lengths["inputs"] + prompt_rows
+    if pack:
+        rows = max(shape.inputs + shape.segments * prompt_rows for shape in batches.shapes)
     if rows > max_encoder_length:
         raise UserError(
             f"prompt and inputs are {rows} rows, MAX_ENCODER_LENGTH is {max_encoder_length}: "
@@ -246,7 +255,13 @@ def train(
     def one_step(state, frozen, batch, seed):
         rng = jax.random.fold_in(seed, state["step"] + 2)
         rate = optimizer.learning_rate(state["step"])
-        settings = {"method": method, "tx": tx, "loss": loss, "microbatches": num_microbatches}
+        settings = {
+            "method": method,
+            "tx": tx,
+            "loss": loss,
+            "microbatches": num_microbatches,
+            "size": batch_size * task_feature_lengths["targets"],
+        }
         state, report = update(state, frozen, batch, rng, model=model, **settings)
         return state, report | {"learning_rate": rate}
 
@@ -356,11 +371,11 @@ def train(
     return {"step": step, "best": best, "artifact": str(run.path / "artifact")}
 
 
-def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches):
+def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches, size=None):
     """One step: gradients of `tuned` alone -> optax -> (new state, report).
 
     batch: seqio's EncDecFeatureConverter names, [B,T] and [B,U]; the batch is cut into
-    `microbatches` of consecutive rows whose gradients are added.
+    `microbatches` of consecutive rows whose gradients are added. size: as `Loss.weights`.
     """
 
     def objective(tuned, part, rng):
@@ -371,7 +386,7 @@ def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches):
         per_token, _ = loss.tokens(logits, part["decoder_target_tokens"])
         return (per_token * part["loss_weights"]).sum(), loss.sums(logits, part)
 
-    batch = batch | {"loss_weights": loss.weights(batch)}
+    batch = batch | {"loss_weights": loss.weights(batch, size)}
     gradient = jax.value_and_grad(objective, has_aux=True)
     tuned = state["tuned"]
     if microbatches == 1:
@@ -432,14 +447,15 @@ def _check_artifact_steps(steps: Sequence[int], train_steps: int) -> None:
             )
 
 
-def _encoder_rows(model, method, batch) -> int:
-    """How many rows an example has: its input and what the method puts in front or beside it."""
+def _prompt_rows(model, method) -> int:
+    """How many encoder rows the method puts before or beside each example."""
     theta = t5.abstract_params(model.config)
     tuned = jax.eval_shape(method.export, method.abstract(model.config, theta))
     encode = functools.partial(model.apply, method="encode")
-    encoded = jax.eval_shape(lambda p, t: encode({"params": p}, t, batch), theta, tuned)
+    one = {"encoder_input_tokens": np.ones((1, 1), np.int32)}
+    encoded = jax.eval_shape(lambda p, t: encode({"params": p}, t, one), theta, tuned)
     apart = 0 if encoded.rows is None else encoded.rows.x.shape[1]
-    return encoded.x.shape[1] + apart
+    return encoded.x.shape[1] - 1 + apart
 
 
 def _line(metrics: dict[str, float]) -> str:

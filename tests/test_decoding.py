@@ -36,7 +36,8 @@ def decode(decoder, source=SOURCE, length=U, seed=0, labels=None):
         batch = {"encoder_input_tokens": source}
         return decoder(t5.T5(CONFIG), params, t5.EMPTY, batch, length, rng, labels)
 
-    ids = run(THETA, source, jax.random.key(seed), labels)
+    rng = decoding.keys(jax.random.key(seed), np.arange(len(source)), len(source))
+    ids = run(THETA, source, rng, labels)
     assert ids.shape == (len(source), length) and ids.dtype == jnp.int32
     return [tuple(row) for row in np.asarray(ids).tolist()]
 
@@ -120,7 +121,8 @@ PROBABILITIES = np.array([0.04, 0.3, 0.01, 0.5, 0.15])
 def draws(sample, count=20_000):
     """How often each token is drawn from PROBABILITIES."""
     rows = jnp.broadcast_to(jnp.log(PROBABILITIES), (count, V))
-    return np.bincount(np.asarray(sample.choose(rows, jax.random.key(0))), minlength=V)
+    rng = jax.random.split(jax.random.key(0), count)
+    return np.bincount(np.asarray(sample.choose(rows, rng)), minlength=V)
 
 
 def assert_drawn_from(counts, probabilities):
@@ -177,6 +179,14 @@ def test_whole_sequences_are_drawn_from_the_model():
     )
     # the same seed draws the same, another one differs
     assert decode(Sample(), seed=1) == decode(Sample(), seed=1) != decode(Sample(), seed=2)
+
+
+def test_what_is_drawn_depends_on_the_example_and_not_on_its_place():
+    first, again = (decoding.keys(jax.random.key(5), n, 4) for n in ([7, 3, 9], [3, 7]))
+    first, again = jax.random.key_data(first), jax.random.key_data(again)
+    assert first.shape[0] == again.shape[0] == 4
+    assert first[:2].tolist() == again[:2][::-1].tolist()
+    assert len({tuple(key) for key in first.tolist()}) == 4
 
 
 def test_sampling_errors():

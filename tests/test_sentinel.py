@@ -182,7 +182,7 @@ def test_a_run_says_it_and_predictions_do_not(tmp_path, monkeypatch):
         ids = [*loaded.vocabulary.encode(text), 1]
         batch["encoder_input_tokens"][row, : len(ids)] = ids
     with tiny_run.quickly():
-        said = loaded.decode(Greedy(), 4, batch, jax.random.key(0))
+        said = loaded.decode(Greedy(), 4, batch, jax.random.split(jax.random.key(0), 2))
     assert said[:, 0].tolist() == [loaded.vocabulary.vocab_size - 1] * 2
     assert [loaded.vocabulary.decode(ids[1:].tolist()) for ids in said] == predictions
     assert set(predictions) <= {"good", "bad"}

@@ -103,8 +103,11 @@ def prompt(config: t5.T5Config, length: int = 5, seed: int = 0) -> np.ndarray:
 def generate(model: t5.T5, theta, tuned, batch, length: int, decoder) -> np.ndarray:
     """Ids [B,length] from one of our decoders."""
 
+    rows = len(batch["encoder_input_tokens"])
+
     def run(theta, tuned, batch):
-        return decoder(model, theta, tuned, batch, length, jax.random.key(0), None)
+        rng = jax.random.split(jax.random.key(0), rows)
+        return decoder(model, theta, tuned, batch, length, rng, None)
 
     return np.asarray(jax.jit(run)(theta, tuned, batch))
 
