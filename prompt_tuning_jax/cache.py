@@ -36,7 +36,7 @@ def keep_compiled() -> None:
     speed alone.
     """
     jax = sys.modules.get("jax")
-    if jax is None or jax.config.jax_compilation_cache_dir is not None:
+    if jax is None or jax.config.jax_compilation_cache_dir:
         return
     place = folder() / "compiled"
     try:

@@ -127,6 +127,7 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     gin_checks.check_macros(source.bindings)
 
     host_memory.keep_freed()
+    host_memory.collect_rarely()
     function = _function(package, name)  # JAX is loaded here
     root = command.describes or name
     runs = _function(package, root)

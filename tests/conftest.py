@@ -21,6 +21,14 @@ def shared() -> pathlib.Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_users(tmp_path_factory):
+    """Nothing is read that an earlier session, or another version, left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMPT_TUNING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def eight_devices(tmp_path_factory) -> pathlib.Path:
     """A folder of what on_eight_devices.py found in a process of 8 simulated devices."""

@@ -89,8 +89,13 @@ def test_answers_that_come_at_once(job, flags, seconds, status):
 
 def test_a_run_that_diverges_stops(job):
     flags = ["--gin.PROMPT_START=@prompt_init.Uniform()", "--gin.prompt_init.Uniform.high=1e39"]
-    done = job.run("train", *NEW, *flags, "--gin.EVAL_TASKS=[]")
-    assert done.status == 2 and done.err.startswith("error: step 1: the loss is nan")
+    for evaluated in ("--gin.EVAL_TASKS=[]", "--gin.EVAL_PERIOD=1"):
+        done = job.run("train", *NEW, *flags, "--gin.CHECKPOINT_PERIOD=1", evaluated)
+        assert done.status == 2 and done.err.startswith("error: step 1: the loss is nan")
+        # nothing of what is lost is kept
+        left = {f.name for f in (job.folder / "new").iterdir()}
+        assert left == {"settings.json", "config.gin", "metrics.jsonl", "tensorboard"}
+        shutil.rmtree(job.folder / "new")
 
 
 def test_a_model_from_nothing_is_no_backbone(job):

@@ -448,6 +448,7 @@ def test_a_killed_run_goes_on_to_the_same_end(job, monkeypatch):
         "from prompt_tuning_jax.launch import main\n"
         f"assert main('train', {argv}) == 0\n"
         f"assert main('evaluate', {evaluate}) == 0\n"
+        "assert main('infer', ['--artifact=killed/artifact', '--input=tiny.gin']) == 0\n"
         "print(sorted({'tensorflow', 'seqio', 'tensorflow_datasets'} & set(sys.modules)))\n",
     )
     assert again.returncode == 0, again.stderr

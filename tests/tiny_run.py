@@ -167,8 +167,8 @@ class Job:
         done = self.python("-m", f"prompt_tuning_jax.{command}", *argv, *_flags(macros), text=text)
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def python(self, *argv: str, text: str | None = None) -> subprocess.CompletedProcess:
-        """Runs Python in the folder, which it can import from."""
+    def python(self, *argv: str, text: str | None = None, **env) -> subprocess.CompletedProcess:
+        """Runs Python in the folder, which it can import from; `env`: more of its environment."""
         programs = {name.upper(): str(value) for name, value in _programs(_session()).items()}
         programs[QUICK.upper()] = "1"
         paths = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -176,7 +176,7 @@ class Job:
         return subprocess.run(
             [sys.executable, *argv],
             cwd=self.folder,
-            env={**os.environ, **programs, **folders},
+            env={**os.environ, **programs, **folders, **env},
             input=text,
             capture_output=True,
             text=True,
