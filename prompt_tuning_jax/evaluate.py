@@ -97,10 +97,10 @@ class Evaluation:
             return forced
         length = self._tokens.lengths["targets"]
         with sharding.use(self._mesh):
-            batch, examples = next(iter(self._batches))
-            rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
-            batch = sharding.put_batch(self._mesh, batch)
-            decode.trace(model, self._decoder, length, theta, tuned, batch, rng, self._labels)
+            batch, rows = next(iter(self._batches))
+            rng = keys(self._rng, rows, len(batch["encoder_input_tokens"]))
+            inputs = sharding.put_batch(self._mesh, batch)
+            decode.trace(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
         if not self.labelled and not labels:
             return {}
         examples = self._tokens.examples

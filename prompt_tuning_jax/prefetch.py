@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Made = TypeVar("Made")
 
 
-def ahead(make: Callable[[int], Made], steps: Iterable[int], depth: int = 2) -> Iterator[Made]:
+def ahead(make: Callable[[int], Made], steps: Iterable[int], depth: int = 2) -> Generator[Made]:
     """`make(step)` for each of `steps`, in order, at most `depth` of them made before they are
     asked for; `make` runs in one thread, and what it raises is raised here, in its step's turn.
 

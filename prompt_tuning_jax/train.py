@@ -13,6 +13,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,25 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import (
-    artifacts,
-    backbones,
-    data,
-    prefetch,
-    run_dir,
-    scoring,
-    sharding,
-    t5,
-    tasks,
-)
-from prompt_tuning_jax.checkpoints import Checkpoints
+from prompt_tuning_jax import artifacts, backbones, data, prefetch, scoring, sharding, t5
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
-from prompt_tuning_jax.evaluate import Evaluation
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.progress import Progress
+from prompt_tuning_jax.runs import Choices, Run, at_rate, choices, one_shape, rate_of, stacked
 
 
 def train(
@@ -76,6 +66,7 @@ def train(
     artifact_steps: Sequence[int] = (),
     early_stopping: int | None = None,
     random_seed: int = 0,
+    runs: dict[str, dict[str, Any]] | None = None,
     mesh: dict[str, int] | None = None,
     log_period: int = 10,
 ) -> dict[str, Any]:
@@ -86,9 +77,12 @@ def train(
     average (`scoring.average`) chooses it. random_start: (rng, config) -> θ, where there is no
     initial_checkpoint_path. pack: several examples to a row (`packing`), which changes neither a
     step's examples nor its loss. artifact_steps: steps whose artifacts are kept too, whatever their
-    metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started
-    again in its MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"},
-    "artifact"}. Raises UserError for what a user can mend.
+    metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started again in its
+    MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"}, "artifact"}.
+
+    runs: several runs at once over one frozen model, {name: {macro: value}} of what they differ in
+    (`runs.NAMES`); each is as it would be alone, in MODEL_DIR/NAME, and the result {name: its own}.
+    Raises UserError for what a user can mend.
     """
     _check_positive(
         TRAIN_STEPS=train_steps,
@@ -101,42 +95,28 @@ def train(
         LOG_PERIOD=log_period,
     )
     _check_artifact_steps(artifact_steps, train_steps)
-    trained_on = tasks.mixture(mixture_or_task_name, mixture_or_task_module)
-    evaluated = [task for task, _ in trained_on]
-    if eval_tasks is not None:
-        if not isinstance(eval_tasks, list | tuple):
-            raise UserError(f"EVAL_TASKS = {eval_tasks!r}: write a list of tasks, [{eval_tasks!r}]")
-        evaluated = [tasks.resolve(given, mixture_or_task_module) for given in eval_tasks]
-    tasks.check_names(evaluated)
-    # the source's validation chooses what is transferred to the other domains
-    choosing = evaluated if eval_tasks is None else evaluated[:1]
-    if initial_artifact is not None:
-        # an artifact holds what was exported, so that is what goes on being trained
-        method = method.exported()
-    identity = {
+    shared = {
         "config": config.architecture()
         | {"dropout_rate": config.dropout_rate, "dtype": config.dtype},
-        "method": method,
         "backbone": initial_checkpoint_path,
         "frozen_dtype": frozen_dtype,
-        "artifact": initial_artifact,
-        "tasks": trained_on,
         "lengths": task_feature_lengths,
-        "optimizer": optimizer,
         "loss": loss,
         "batch_size": batch_size,
         "num_microbatches": num_microbatches,
         "pack": pack,
-        "k_shot": k_shot,
-        "random_seed": random_seed,
-        "eval_tasks": evaluated,
-        "selection": [name for task in choosing for name in (task.name, *task.selection)],
         "eval_split": eval_split,
         "eval_examples": eval_examples,
-        "label_words": {t.name: t.label_words for t in (*dict(trained_on), *evaluated)},
         "decoder": decoder,
     }
-    run = run_dir.RunDir(model_dir, identity)
+    own = (mixture_or_task_name, eval_tasks, k_shot, random_seed, initial_artifact)
+    trained = {
+        name: Run(os.path.join(model_dir, name), choice, shared, mixture_or_task_module)
+        for name, choice in choices(runs, Choices(*own, method, optimizer)).items()
+    }
+    every = list(trained.values())
+    # they differ in their starts at most
+    method = every[0].method
 
     # ---- devices ---------------------------------------------------------------------------
     devices = sharding.mesh_of(mesh)
@@ -148,50 +128,43 @@ def train(
     vocabulary = backbones.vocabulary(source, vocabulary_file, extra_ids)
     backbones.check_vocabulary(vocabulary, config)
     given = vocabulary, task_feature_lengths, data_dir
-    training = [data.training_set(task, *given) for task, _ in trained_on]
-    held_out = [
-        data.tokenise(task, eval_split, *given, windows=eval_examples) for task in evaluated
-    ]
-    examples = {f"{t.task.name}/{t.split}": t.digest() for t in (*training, *held_out)}
-    pieces = [vocabulary.digest, vocabulary.extra_ids]
-    run.require({"vocabulary": pieces, "examples": examples})
     model = t5.T5(config, method)
-    prompt_rows = _prompt_rows(model, method)
-    batches = data.TrainingBatches(
-        [(tokens, rate) for tokens, (_, rate) in zip(training, trained_on, strict=True)],
-        batch_size=batch_size,
-        seed=random_seed,
-        k_shot=k_shot,
-        pack=pack,
-        multiple=devices.shape["data"] * num_microbatches,
-        prompt_rows=prompt_rows,
+    joined, apart = _prompt_rows(model, method)
+    # runs on one task share what was read of it
+    training = functools.cache(lambda task: data.training_set(task, *given))
+    held_out = functools.cache(
+        lambda task: data.tokenise(task, eval_split, *given, windows=eval_examples)
     )
-    evaluations = [
-        Evaluation(
-            tokens,
-            batch_size=eval_batch_size or batch_size,
-            mesh=devices,
-            decoder=decoder,
-            loss=loss,
-            examples=eval_examples,
-        )
-        for tokens in held_out
-    ]
+    batching = {
+        "batch_size": batch_size,
+        "pack": pack,
+        "multiple": devices.shape["data"] * num_microbatches,
+        "prompt_rows": joined,
+    }
+    evaluating = {
+        "batch_size": eval_batch_size or batch_size,
+        "mesh": devices,
+        "decoder": decoder,
+        "loss": loss,
+        "examples": eval_examples,
+    }
+    for run in every:
+        run.require({"vocabulary": [vocabulary.digest, vocabulary.extra_ids]})
+        run.read(training, held_out, batching, evaluating)
+        rows = task_feature_lengths["inputs"] + joined + apart
+        if pack:
+            rows = apart + max(s.inputs + s.segments * joined for s in run.batches.shapes)
+        if rows > max_encoder_length:
+            raise UserError(
+                f"prompt and inputs are {rows} rows, MAX_ENCODER_LENGTH is {max_encoder_length}: "
+                "shorten PROMPT_LENGTH or TASK_FEATURE_LENGTHS['inputs']"
+            )
 
     # ---- model: θ, the part of it that stays frozen, and what is tuned -------------------------
-    rows = task_feature_lengths["inputs"] + prompt_rows
-    if pack:
-        rows = max(shape.inputs + shape.segments * prompt_rows for shape in batches.shapes)
-    if rows > max_encoder_length:
-        raise UserError(
-            f"prompt and inputs are {rows} rows, MAX_ENCODER_LENGTH is {max_encoder_length}: "
-            "shorten PROMPT_LENGTH or TASK_FEATURE_LENGTHS['inputs']"
-        )
-    words = tuple(dict.fromkeys(word for task, _ in trained_on for word in task.label_words))
-    start = method.read(vocabulary, words)
-    seed = jax.random.key(random_seed)
+    starts = [run.method.read(vocabulary, run.words()) for run in every]
     if source is None:
         logging.warning("INITIAL_CHECKPOINT_PATH is None: the model starts from random values")
+        seed = jax.random.key(random_seed)
         theta = jax.jit(random_start, static_argnums=1, out_shardings=places)(seed, config)
         mark = backbones.fingerprint(theta)
     else:
@@ -199,7 +172,6 @@ def train(
         _, taken = jax.eval_shape(method.split, t5.abstract_params(config))
         backbone = backbones.read(source, config, places, frozen_dtype, taken.__contains__)
         theta, mark = backbone.theta, backbone.fingerprint
-    run.require({"fingerprint": mark})
     pretrained = re.search(r"checkpoint_(\d+)/?$", initial_checkpoint_path or "")
     if pretrained and train_steps > int(pretrained[1]):
         logging.warning(
@@ -211,164 +183,137 @@ def train(
     abstract = method.abstract(config, theta)
     axes = method.axes(config, abstract)
     tuned_places = sharding.tuned_shardings(devices, axes, abstract)
-    if initial_artifact is not None:
-        artifact = artifacts.read(initial_artifact)
-        artifacts.check_backbone(artifact, mark, config)
-        tuned = artifacts.fit(artifact, abstract)
-    else:
-        init = jax.jit(functools.partial(method.init, config=config))
-        tuned = init(jax.random.fold_in(seed, 1), theta=theta, start=start) | {"theta": taken}
-    tuned = jax.device_put(tuned, tuned_places)
-    del theta, taken
-    tx = optimizer.build(axes)
-    state = {
-        "tuned": tuned,
-        "opt_state": jax.jit(tx.init)(tuned),
-        "step": jnp.int32(0),
-        # the best evaluation so far, and how many have passed since
-        "best": {"step": jnp.int32(0), "metric": jnp.float32(-math.inf), "since": jnp.int32(0)},
-    }
-    state = jax.device_put(
-        state,
-        jax.tree.map(lambda _: sharding.replicated(devices), state) | {"tuned": tuned_places},
-    )
+    init = functools.cache(lambda method: jax.jit(functools.partial(method.init, config=config)))
+    slots = functools.cache(lambda rule: jax.jit(rule.init))(optimizer.build(axes))
+    states = []
+    for run, start in zip(every, starts, strict=True):
+        run.require({"fingerprint": mark})
+        if run.own.initial_artifact is not None:
+            artifact = artifacts.read(run.own.initial_artifact)
+            artifacts.check_backbone(artifact, mark, config)
+            tuned = artifacts.fit(artifact, abstract)
+        else:
+            rng = jax.random.fold_in(run.key, 1)
+            tuned = init(run.method)(rng, theta=theta, start=start) | {"theta": taken}
+        tuned = jax.device_put(tuned, tuned_places)
+        state = {
+            "tuned": tuned,
+            "opt_state": slots(tuned),
+            "step": jnp.int32(0),
+            # the best evaluation so far, and how many have passed since
+            "best": {
+                "step": jnp.int32(0),
+                "metric": jnp.float32(-math.inf),
+                "since": jnp.int32(0),
+            },
+        }
+        anywhere = jax.tree.map(lambda _: sharding.replicated(devices), state)
+        states.append(jax.device_put(state, anywhere | {"tuned": tuned_places}))
+    del theta, taken, tuned
 
     # ---- restore, and only now write into MODEL_DIR ------------------------------------------
-    if evaluations:
-        first = t5.T5(config, method.exported()), method.join(frozen, tuned), method.export(tuned)
-        could = [evaluation.check(*first) for evaluation in evaluations]
-        scoring.average(zip(choosing, could, strict=False))
-    checkpoints = Checkpoints(run.path, keep)
-    if checkpoints.latest() is not None:
-        state = checkpoints.restore(state)
-        logging.warning("%s: going on from step %d", model_dir, int(state["step"]))
-        for kept in artifact_steps:
-            if kept <= int(state["step"]) and not (run.path / "artifacts" / str(kept)).is_dir():
-                raise UserError(
-                    f"ARTIFACT_STEPS: {model_dir} is past step {kept} and did not keep its "
-                    "artifact: leave it out, or choose another MODEL_DIR"
-                )
-    run.open()
-    writer = run.metrics(int(state["step"]))
+    predicting = t5.T5(config, method.exported())
+    for run, state in zip(every, states, strict=True):
+        exported = method.export(state["tuned"])
+        loaded = predicting, method.join(frozen, state["tuned"]), exported
+        could = [evaluation.check(*loaded) for evaluation in run.evaluations]
+        if could:
+            scoring.average(zip(run.choosing, could, strict=False))
+    where = {
+        "path": initial_checkpoint_path,
+        "fingerprint": mark,
+        "config": config.architecture(),
+        "vocabulary_file": vocabulary_file,
+        "extra_ids": extra_ids,
+    }
+    facts = {"backbone": where, "lengths": dict(task_feature_lengths)}
+    for run, state in zip(every, states, strict=True):
+        run.begin(state, keep, artifact_steps, facts)
+    del states, state
 
     # ---- one step ----------------------------------------------------------------------------
-    def one_step(state, frozen, batch, seed):
-        rng = jax.random.fold_in(seed, state["step"] + 2)
-        rate = optimizer.learning_rate(state["step"])
+    alike = all(run.optimizer == optimizer for run in every)
+
+    def step_of_one(state, batch, seed, rate, frozen):
+        rule = optimizer if alike else at_rate(optimizer, rate)
         settings = {
             "method": method,
-            "tx": tx,
+            "tx": rule.build(axes),
             "loss": loss,
             "microbatches": num_microbatches,
             "size": batch_size * task_feature_lengths["targets"],
         }
-        state, report = update(state, frozen, batch, rng, model=model, **settings)
-        return state, report | {"learning_rate": rate}
+        rng = jax.random.fold_in(seed, state["step"] + 2)
+        moved, report = update(state, frozen, batch, rng, model=model, **settings)
+        return moved, report | {"learning_rate": rule.learning_rate(state["step"])}
 
-    step_fn = jax.jit(
-        one_step,
-        donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), None),
-    )
+    def take_step(states, batches, seeds, rates, frozen):
+        """Lists of a state and a batch a run -> their next states and reports, in lists."""
+        if len(states) == 1:
+            pairs = [step_of_one(states[0], batches[0], seeds[0], rates[0], frozen)]
+        else:
+            # every leaf [runs,…]: the frozen weights multiply all runs' examples at once
+            each = (stacked(trees) for trees in (states, batches, seeds, rates))
+            found = jax.vmap(step_of_one, (0, 0, 0, 0, None))(*each, frozen)
+            pairs = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(states))]
+        return [state for state, _ in pairs], [report for _, report in pairs]
 
-    def batch_of(step: int) -> dict[str, jax.Array]:
-        return sharding.put_batch(devices, batches.batch(step))
+    @functools.cache
+    def step_of(count: int):
+        lay = [jax.tree.map(lambda leaf: leaf.sharding, every[0].state)] * count
+        return jax.jit(take_step, donate_argnums=0, out_shardings=(lay, None))
+
+    def batches_of(step: int) -> dict[str, dict[str, jax.Array]]:
+        due = [name for name, run in trained.items() if run.first <= step]
+        made = one_shape([trained[name].batches.batch(step) for name in due])
+        return {name: sharding.put_batch(devices, b) for name, b in zip(due, made, strict=True)}
 
     # ---- the loop ----------------------------------------------------------------------------
-    def facts(step: int, metrics: dict[str, Any]) -> dict[str, Any]:
-        where = {
-            "path": initial_checkpoint_path,
-            "fingerprint": mark,
-            "config": config.architecture(),
-            "vocabulary_file": vocabulary_file,
-            "extra_ids": extra_ids,
-        }
-        names = [task.name for task, _ in trained_on]
-        lengths = dict(task_feature_lengths)
-        return {
-            "backbone": where,
-            "tasks": names,
-            "lengths": lengths,
-            "sentinel": any(task.sentinel for task, _ in trained_on),
-            "step": step,
-            "metrics": metrics,
-        }
-
-    def tell(step: int, report: dict[str, jax.Array]) -> None:
-        values = {name: float(value) for name, value in report.items()}
-        if not math.isfinite(values["loss"]):
-            raise UserError(
-                f"step {step}: the loss is {values['loss']}, so the parameters are lost: "
-                "lower LEARNING_RATE and choose another MODEL_DIR"
-            )
-        writer.write("train", step, values)
-        progress.update(step - progress.done, f"loss {values['loss']:.4f}")
-
-    step, since = int(state["step"]), int(state["best"]["since"])
-    untold: list[tuple[int, dict[str, jax.Array]]] = []  # reports that are due
-    with (
-        contextlib.closing(checkpoints),
-        contextlib.closing(prefetch.ahead(batch_of, range(step, train_steps))) as prefetched,
-        Progress("train", train_steps, start=step) as progress,
-    ):
-        for batch in prefetched:
-            if early_stopping is not None and since >= early_stopping:
-                progress.note(f"no better evaluation in {early_stopping}: stopped at step {step}")
+    first = min(run.first for run in every)
+    with contextlib.ExitStack() as closing:
+        for run in every:
+            closing.callback(run.close)
+        made = prefetch.ahead(batches_of, range(first, train_steps))
+        batches = closing.enter_context(contextlib.closing(made))
+        progress = closing.enter_context(Progress("train", train_steps, start=first))
+        for step, batch in enumerate(batches, first + 1):
+            going = [name for name in batch if not trained[name].stopped(early_stopping)]
+            if not going:
+                progress.note(f"no better evaluation in {early_stopping}: stopped at {step - 1}")
                 break
+            now = [trained[name] for name in going]
+            rates = [0.0 if alike else rate_of(run.optimizer) for run in now]
             with sharding.use(devices):
-                state, report = step_fn(state, frozen, batch, seed)
-            step += 1
+                states, reports = step_of(len(now))(
+                    [run.state for run in now],
+                    [batch[name] for name in going],
+                    [run.key for run in now],
+                    rates,
+                    frozen,
+                )
             last = step == train_steps
-            evaluates = bool(evaluations) and (step % eval_period == 0 or last)
-            saves = step % checkpoint_period == 0 or last
-            if step % log_period == 0 or last:
-                untold.append((step, report))
-            # A report is read once the next step is queued, so that the devices never wait for
-            # it; but nothing is kept of a step before its loss is known to be a number.
-            while untold and (untold[0][0] < step or evaluates or saves or step in artifact_steps):
-                tell(*untold.pop(0))
-            improved = False
-            chosen_by: dict[str, Any] = {}
-            if evaluates:
-                now = (
-                    t5.T5(config, method.exported()),
-                    method.join(frozen, state["tuned"]),
-                    method.export(state["tuned"]),
-                    run.path / "predictions" / str(step),
-                )
-                scores = [evaluation.run(*now) for evaluation in evaluations]
-                for evaluation, metrics in zip(evaluations, scores, strict=True):
-                    writer.write(f"eval/{evaluation.task.name}", step, metrics)
-                    progress.note(f"step {step}: {evaluation.task.name} {_line(metrics)}")
-                # float32, as the state has it: the same metric again is no improvement
-                metric = float(np.float32(scoring.average(zip(choosing, scores, strict=False))))
-                chosen_by = scores[0]
-                if len(choosing) > 1:
-                    writer.write("eval/average", step, {"selection": metric})
-                    progress.note(f"step {step}: average {metric:.4g}")
-                    named = {e.task.name: m for e, m in zip(evaluations, scores, strict=True)}
-                    chosen_by = {"average": metric, **named}
-                improved = metric > float(state["best"]["metric"])
-                since = 0 if improved else since + 1
-                state["best"] = _best(state["best"], (step, metric, 0) if improved else None)
-                if improved:
-                    artifacts.save_artifact(
-                        run.path / "artifact", method, state["tuned"], facts(step, chosen_by)
-                    )
-            if step in artifact_steps:  # before its checkpoint: a killed run writes it again
-                artifacts.save_artifact(
-                    run.path / "artifacts" / str(step),
-                    method,
-                    state["tuned"],
-                    facts(step, chosen_by),
-                )
-            if saves or improved:
-                checkpoints.save(state)
-    if not evaluations:
-        artifacts.save_artifact(run.path / "artifact", method, state["tuned"], facts(step, {}))
-    writer.close()
-    best = {"step": int(state["best"]["step"]), "metric": float(state["best"]["metric"])}
-    return {"step": step, "best": best, "artifact": str(run.path / "artifact")}
+            saves, kept = step % checkpoint_period == 0 or last, step in artifact_steps
+            for run, state, report in zip(now, states, reports, strict=True):
+                run.state = state
+                if step % log_period == 0 or last:
+                    run.note(step, report)
+            for run in now:
+                evaluates = bool(run.evaluations) and (step % eval_period == 0 or last)
+                # A report is read once the next step is queued, so that the devices never wait for
+                # it; but nothing is kept of a step before its loss is known to be a number.
+                told = run.tell(math.inf if evaluates or saves or kept else step)
+                if told is not None:
+                    progress.update(told[0] - progress.done, f"loss {told[1]:.4f}")
+                improved = evaluates and run.evaluate(predicting, frozen, step, progress.note)
+                if kept:  # before its checkpoint: a killed run writes it again
+                    run.keep(f"artifacts/{step}", step)
+                if saves or improved:
+                    run.save()
+        for run in every:
+            if not run.evaluations:
+                run.keep("artifact", int(run.state["step"]))
+    results = {name: run.result() for name, run in trained.items()}
+    return results if runs else results[""]
 
 
 def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches, size=None):
@@ -420,16 +365,6 @@ def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches, 
     return state | {"tuned": moved, "opt_state": opt_state, "step": state["step"] + 1}, report
 
 
-def _best(old, new):
-    """(step, metric, since) of a better evaluation, or None: one more has passed."""
-    if new is None:
-        return old | {"since": old["since"] + 1}
-    return {
-        name: jax.device_put(jnp.asarray(value, old[name].dtype), old[name].sharding)
-        for name, value in zip(("step", "metric", "since"), new, strict=True)
-    }
-
-
 def _check_positive(**settings: int | None) -> None:
     for name, value in settings.items():
         if value is not None and value < 1:
@@ -447,16 +382,12 @@ def _check_artifact_steps(steps: Sequence[int], train_steps: int) -> None:
             )
 
 
-def _prompt_rows(model, method) -> int:
-    """How many encoder rows the method puts before or beside each example."""
+def _prompt_rows(model, method) -> tuple[int, int]:
+    """How many encoder rows the method joins to each example, and keeps apart from all."""
     theta = t5.abstract_params(model.config)
     tuned = jax.eval_shape(method.export, method.abstract(model.config, theta))
     encode = functools.partial(model.apply, method="encode")
     one = {"encoder_input_tokens": np.ones((1, 1), np.int32)}
     encoded = jax.eval_shape(lambda p, t: encode({"params": p}, t, one), theta, tuned)
     apart = 0 if encoded.rows is None else encoded.rows.x.shape[1]
-    return encoded.x.shape[1] - 1 + apart
-
-
-def _line(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return encoded.x.shape[1] - 1, apart

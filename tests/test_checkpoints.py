@@ -1,4 +1,4 @@
-"""Checkpoints written by a thread: sound whatever becomes of the state, the disk and the process."""
+"""Checkpoints written by a thread: sound whatever becomes of state, disk and process."""
 
 import functools
 import signal

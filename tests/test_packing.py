@@ -245,13 +245,14 @@ SHAPES = {"unpacked": Shape(4, 8, 6, 1), "packed": Shape(2, 12, 9, 3)}
 PLACES = {"unpacked": np.arange(4), "packed": np.array([0, 1, 1, 0])}
 # rows of three, so that a row has fewer segments than it may have
 PROMPTS = [0, 2, 1, 2]
-LATER = pytest.mark.skip(reason="SoftPrompt gives only a row's first segment a prompt")
 METHODS = {
     "full": (Full(), 1),
     "lora": (LoRA(rank=2), 1),
     "prefix": (Prefix(length=3), 1),
     "prompt": (Prompt(3), 1),
     "three prompts": (Prompt(3, prompts=3), 3),
+    "prompt apart": (Prompt(3, sees_input=False), 1),
+    "three prompts apart": (Prompt(3, prompts=3, sees_input=False), 3),
 }
 
 
@@ -289,14 +290,7 @@ def step(name, kind, microbatches=1):
     return jax.device_get(report), moved
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("full", "lora", "prefix"),
-        pytest.param("prompt", marks=LATER),
-        pytest.param("three prompts", marks=LATER),
-    ],
-)
+@pytest.mark.parametrize("name", METHODS)
 def test_packed_and_unpacked_steps_agree(name):
     (report, packed), (wanted, unpacked) = step(name, "packed"), step(name, "unpacked")
     for value in report:
