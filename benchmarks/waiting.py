@@ -56,7 +56,7 @@ def measured(job: str, ahead: bool) -> dict[str, float]:
         def traced(self, kind, step, values) -> None:
             write(self, kind, step, values)
             if step == FIRST:
-                jax.profiler.start_trace(f"{folder}/trace")
+                jax.profiler.start_trace(f"{folder}/trace", profiler_options=quiet())
             elif step == LAST:
                 jax.profiler.stop_trace()
 
@@ -77,7 +77,7 @@ def measured_evaluation(behind: bool) -> dict[str, float]:
 
         def traced(*args):
             predict(*args)  # compiles
-            with jax.profiler.trace(folder):
+            with jax.profiler.trace(folder, profiler_options=quiet()):
                 return predict(*args)
 
         evaluate.Evaluation._predict = traced
@@ -86,6 +86,13 @@ def measured_evaluation(behind: bool) -> dict[str, float]:
         if launch.main("evaluate", flags):
             raise SystemExit("the evaluation failed")
         return gaps_in(pathlib.Path(folder))
+
+
+def quiet() -> jax.profiler.ProfileOptions:
+    """No line for each Python call, which would slow the host down."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    return options
 
 
 def gaps_in(folder: pathlib.Path) -> dict[str, float]:
