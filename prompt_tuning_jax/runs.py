@@ -73,7 +73,7 @@ def choices(runs: Any, common: Choices) -> dict[str, Choices]:
                 found[name], NAMES[setting], value, f"RUNS: {name!r} sets {setting}"
             )
     if len({one.initial_artifact is None for one in found.values()}) > 1:
-        raise UserError("RUNS: INITIAL_ARTIFACT is for all runs or for none")
+        raise UserError("RUNS: INITIAL_ARTIFACT is for all runs or none")
     return found
 
 

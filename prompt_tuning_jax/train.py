@@ -253,8 +253,10 @@ def train(
             pairs = [step_of_one(states[0], batches[0], seeds[0], rates[0], frozen)]
         else:
             # every leaf [runs,…]: the frozen weights multiply all runs' examples at once
-            each = (stacked(trees) for trees in (states, batches, seeds, rates))
-            found = jax.vmap(step_of_one, (0, 0, 0, 0, None))(*each, frozen)
+            together = jax.vmap(step_of_one, (0, 0, 0, 0, None))
+            found = together(
+                stacked(states), stacked(batches), stacked(seeds), stacked(rates), frozen
+            )
             pairs = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(states))]
         return [state for state, _ in pairs], [report for _, report in pairs]
 
