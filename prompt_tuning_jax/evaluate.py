@@ -96,8 +96,8 @@ class Evaluation:
             return forced
         predict = functools.partial(decode, model, self._decoder, self._tokens.lengths["targets"])
         with sharding.use(self._mesh):
-            batch, examples = next(iter(self._batches))
-            rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
+            batch, first = next(iter(self._batches))
+            rng = keys(self._rng, first, len(batch["encoder_input_tokens"]))
             jax.eval_shape(predict, theta, tuned, batch, rng, self._labels)
         if not self.labelled and not labels:
             return {}
