@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import peer_work
 
-from prompt_tuning_jax import host_memory, t5
+from prompt_tuning_jax import backbones, host_memory, sharding, t5
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.evaluate import _sums
 from prompt_tuning_jax.losses import Loss
@@ -18,6 +19,9 @@ from prompt_tuning_jax.methods.prompt import Prompt
 from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.predictor import decode
 from prompt_tuning_jax.train import update
+
+
+SETTINGS: dict[str, Any] = {}  # T5Config's free choices
 
 
 class Endless(Greedy):
@@ -37,18 +41,23 @@ def batch_of(work: peer_work.Work) -> dict[str, jax.Array]:
     }
 
 
+def method_of(work: peer_work.Work) -> Method:
+    return Prompt(work.prompt) if work.prompt else Method()
+
+
 def start(work: peer_work.Work, method: Method):
-    """(model, θ, tuned) at random values."""
-    config = t5.T5Config()
-    theta = jax.jit(t5.init_params, static_argnums=1)(jax.random.key(0), config)
-    begin = jax.jit(functools.partial(method.init, config=config))
-    tuned = begin(jax.random.key(1), theta=theta, start={}) | {"theta": {}}
-    return t5.T5(config, method), theta, jax.block_until_ready(tuned)
+    """(model, θ, tuned): the checkpoint's, and the prompt's rows."""
+    config = backbones.config_of(work.checkpoint, **SETTINGS)
+    places = sharding.theta_shardings(sharding.mesh_of(None), config)
+    theta = backbones.read(work.checkpoint, config, places).theta
+    abstract = method.abstract(config, theta)
+    tuned = jax.tree.map(lambda leaf: jnp.asarray(work.rows()).reshape(leaf.shape), abstract)
+    return t5.T5(config, method), theta, tuned
 
 
 def training(work: peer_work.Work):
     """The step of train.py."""
-    method, optimizer = Prompt(work.prompt), Adafactor()
+    method, optimizer = method_of(work), Adafactor()
     model, theta, tuned = start(work, method)
     tx = optimizer.build(method.axes(model.config, tuned))
     state = {"tuned": tuned, "opt_state": jax.jit(tx.init)(tuned), "step": jnp.int32(0)}
@@ -70,24 +79,20 @@ def training(work: peer_work.Work):
 
 
 def evaluation(work: peer_work.Work):
-    batch, measured = batch_of(work), {}
-    for name, method in {"evaluate": Prompt(work.prompt), "evaluate_plain": Method()}.items():
-        model, theta, tuned = start(work, method)
-        call = functools.partial(_sums, model, Loss(), theta, tuned, batch)
-        measured[name] = peer_work.seconds(lambda call=call: float(call().loss), work.repeats)
-    peer_work.report(**measured)
+    model, theta, tuned = start(work, method_of(work))
+    call = functools.partial(_sums, model, Loss(), theta, tuned, batch_of(work))
+    sums = call()
+    times = peer_work.seconds(lambda: float(call().loss), work.repeats)
+    peer_work.report(evaluate=times, loss=float(sums.loss / sums.tokens))
 
 
 def generation(work: peer_work.Work):
-    batch, measured = batch_of(work), {}
-    for name, method in {"generate": Prompt(work.prompt), "generate_plain": Method()}.items():
-        model, theta, tuned = start(work, method)
-        key, decoder = jax.random.key(3), Endless()
-        call = functools.partial(
-            decode, model, decoder, work.targets, theta, tuned, batch, key, None
-        )
-        measured[name] = peer_work.seconds(lambda call=call: call().tolist(), work.repeats)
-    peer_work.report(**measured)
+    model, theta, tuned = start(work, method_of(work))
+    given = theta, tuned, batch_of(work), jax.random.key(3), None
+    call = functools.partial(decode, model, Endless(), work.targets, *given)
+    ids = call().tolist()
+    times = peer_work.seconds(lambda: call().tolist(), work.repeats)
+    peer_work.report(generate=times, ids=ids)
 
 
 def products(work: peer_work.Work):

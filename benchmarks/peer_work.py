@@ -24,7 +24,8 @@ EOS = 1
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """B examples of T input tokens, none of them padding, and U target tokens; P prompt rows."""
+    """B examples of T input tokens, none of them padding, and U target tokens; P prompt rows, 0
+    where there is no prompt."""
 
     what: str = "train"
     batch: int = 8
@@ -32,12 +33,19 @@ class Work:
     targets: int = 16
     prompt: int = 100
     repeats: int = 5
+    checkpoint: str = (
+        ""  # a folder of Hugging Face's, which `peer_peft.py --what=checkpoint` writes
+    )
 
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """Random tokens [B,T] and [B,U], the same for all peers."""
         draw = np.random.RandomState(0)
         inputs = draw.randint(3, 32000, (self.batch, self.inputs))
         return inputs, draw.randint(3, 32000, (self.batch, self.targets))
+
+    def rows(self) -> np.ndarray:
+        """The prompt [P,D], the same for all."""
+        return np.random.RandomState(1).uniform(-0.5, 0.5, (self.prompt, D)).astype(np.float32)
 
     def products(self) -> dict[tuple[int, int, int, int], int]:
         """(n, rows, inner, columns) of each batch of n matrix products of a training step -> how
