@@ -21,6 +21,7 @@ import numpy as np
 from flax import struct
 
 from prompt_tuning_jax.attention import attention
+from prompt_tuning_jax.int8 import Int8
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
 from prompt_tuning_jax.weights import Kernel, Norm, weight
@@ -332,7 +333,9 @@ class Embed(nn.Module):
 
     def __call__(self, tokens):
         # [B,T] -> [B,T,D]
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+        table = self.embedding
+        rows = table[tokens] if isinstance(table, Int8) else jnp.take(table, tokens, axis=0)
+        return rows.astype(self.config.dtype)
 
 
 class T5(nn.Module):

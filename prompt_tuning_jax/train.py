@@ -20,7 +20,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import artifacts, backbones, data, run_dir, scoring, sharding, t5, tasks
+from prompt_tuning_jax import (
+    artifacts,
+    backbones,
+    data,
+    fingerprint,
+    run_dir,
+    scoring,
+    sharding,
+    t5,
+    tasks,
+)
 from prompt_tuning_jax.checkpoints import Checkpoints
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
@@ -173,7 +183,7 @@ def train(
     if source is None:
         logging.warning("INITIAL_CHECKPOINT_PATH is None: the model starts from random values")
         theta = jax.jit(random_start, static_argnums=1, out_shardings=places)(seed, config)
-        mark = backbones.fingerprint(theta)
+        mark = fingerprint.of(theta)
     else:
         # what the method will train out of θ is no place to save bytes
         _, taken = jax.eval_shape(method.split, t5.abstract_params(config))
