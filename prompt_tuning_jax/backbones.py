@@ -260,10 +260,10 @@ def _channels(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 def _placed(leaves: Sequence[Leaf], want: jax.ShapeDtypeStruct) -> jax.Array:
     """A leaf, or layers one by one, as the array that is wanted, each device's piece read there."""
     whole = leaves[0].shape == want.shape
-    held: dict[str, np.ndarray] = {}  # devices with the same piece share one reading
+    read: dict[str, np.ndarray] = {}  # devices with the same piece share one reading
 
     def values(index: Any) -> np.ndarray:
-        if str(index) not in held:
+        if str(index) not in read:
             if whole:
                 piece = leaves[0].read(index).astype(want.dtype, copy=False)
             else:
@@ -273,8 +273,8 @@ def _placed(leaves: Sequence[Leaf], want: jax.ShapeDtypeStruct) -> jax.Array:
                 piece = np.empty(shape, want.dtype)
                 for row, leaf in enumerate(leaves[index[0]]):
                     piece[row] = leaf.read(index[1:])
-            held[str(index)] = piece
-        return held[str(index)]
+            read[str(index)] = piece
+        return read[str(index)]
 
     return jax.make_array_from_callback(want.shape, want.sharding, values)
 

@@ -1,7 +1,7 @@
 """Weights in int8: a matrix as whole numbers and one scale for each channel that it gives.
 
 Symmetric and of weights alone, the largest value of a channel being 127 steps (Krishnamoorthi
-2018, "Quantizing deep convolutional networks for efficient inference", section 3.1.1). Scales are
+2018, "Quantizing deep convolutional networks for efficient inference"). Scales are
 bfloat16: 127 of them is a float32 without rounding, so that values which were quantised before
 are quantised to themselves, bit for bit. Norms and tables of distances stay float32.
 """
