@@ -147,7 +147,7 @@ def load(
         return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, devices, {})
     artifacts.check_backbone(read, found.fingerprint, config)
     frozen, _ = read.method.split(found.theta)
-    tuned = artifacts.fit(read, read.method.abstract(config, found.theta))
+    tuned = artifacts.fit(read, read.method.abstract(config, t5.abstract_params(config)))
     tuned = jax.device_put(tuned, sharding.replicated(devices))
     theta, model = read.method.join(frozen, tuned), t5.T5(config, read.method)
     with sharding.use(devices):

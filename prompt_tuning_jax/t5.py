@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning_jax.attention import Keys, attention
+from prompt_tuning_jax.int8 import Int8
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
 from prompt_tuning_jax.streams import Context, Encoded, Pair, Seen, Stream
@@ -349,7 +350,9 @@ class Embed(nn.Module):
 
     def __call__(self, tokens):
         # [B,T] -> [B,T,D]
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+        table = self.embedding
+        rows = table[tokens] if isinstance(table, Int8) else jnp.take(table, tokens, axis=0)
+        return rows.astype(self.config.dtype)
 
 
 class T5(nn.Module):

@@ -22,7 +22,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import artifacts, backbones, data, prefetch, scoring, sharding, t5
+from prompt_tuning_jax import (
+    artifacts,
+    backbones,
+    data,
+    fingerprint,
+    prefetch,
+    scoring,
+    sharding,
+    t5,
+)
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
@@ -166,7 +175,7 @@ def train(
         logging.warning("INITIAL_CHECKPOINT_PATH is None: the model starts from random values")
         seed = jax.random.key(random_seed)
         theta = jax.jit(random_start, static_argnums=1, out_shardings=places)(seed, config)
-        mark = backbones.fingerprint(theta)
+        mark = fingerprint.of(theta)
     else:
         # what the method will train out of θ is no place to save bytes
         _, taken = jax.eval_shape(method.split, t5.abstract_params(config))
