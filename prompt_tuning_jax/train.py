@@ -13,7 +13,6 @@ import contextlib
 import functools
 import logging
 import math
-import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -120,7 +119,7 @@ def train(
     }
     own = (mixture_or_task_name, eval_tasks, k_shot, random_seed, initial_artifact)
     trained = {
-        name: Run(os.path.join(model_dir, name), choice, shared, mixture_or_task_module)
+        name: Run(model_dir, name, choice, shared, mixture_or_task_module)
         for name, choice in choices(runs, Choices(*own, method, optimizer)).items()
     }
     every = list(trained.values())

@@ -110,10 +110,18 @@ def test_a_run_that_stops_early_leaves_the_others_going(job):
     assert steps["moving"] > 6
 
 
-def test_the_result_names_each_run(together):
+def test_what_is_said_names_its_run(together):
     folder, done = together
-    assert "error" not in done.err
     assert sorted(f.name for f in folder.iterdir()) == sorted(RUNS)
+    for name in RUNS:
+        assert f"{name}, step 4: reviews accuracy" in done.err
+
+
+def test_a_folder_of_one_run_is_not_for_several(job, together):
+    folder = together[0] / "plain"
+    done = job.run("train", *tiny_run.training(), '--gin.RUNS={"a": {}}', MODEL_DIR=folder)
+    assert done.status == 2 and "RUNS need another MODEL_DIR" in done.err
+    assert not (folder / "a").exists()
 
 
 @pytest.mark.parametrize(
