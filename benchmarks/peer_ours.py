@@ -20,7 +20,6 @@ from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.predictor import decode
 from prompt_tuning_jax.train import update
 
-
 SETTINGS: dict[str, Any] = {}  # T5Config's free choices
 
 
