@@ -155,6 +155,7 @@ def train(
         multiple=devices.shape["data"] * num_microbatches,
         prompt_rows=prompt_rows,
     )
+    batches.batch(0)  # a corpus that cannot be read is refused before anything is written
     evaluations = [
         Evaluation(
             tokens,
