@@ -167,6 +167,7 @@ class Run:
         mixture = [(t, rate) for t, (_, rate) in zip(train, self.trained_on, strict=True)]
         few, seed = self.own.k_shot, self.own.random_seed
         self.batches = data.TrainingBatches(mixture, k_shot=few, seed=seed, **batching)
+        self.batches.batch(0)  # a corpus that cannot be read is refused before anything is written
         self.evaluations = [Evaluation(tokens, **evaluating) for tokens in held]
 
     def words(self) -> tuple[str, ...]:
