@@ -88,7 +88,7 @@ def evaluation(work: peer_work.Work):
 
 def generation(work: peer_work.Work):
     model, theta, tuned = start(work, method_of(work))
-    given = theta, tuned, batch_of(work), jax.random.key(3), None
+    given = theta, tuned, batch_of(work), jax.random.split(jax.random.key(3), work.batch), None
     call = functools.partial(decode, model, Endless(), work.targets, *given)
     ids = call().tolist()
     times = peer_work.seconds(lambda: call().tolist(), work.repeats)

@@ -186,7 +186,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, carry, tuned, layer, cache, context: Context):
-        c, m, (x, side) = self.config, self.method, carry
+        c, m, (x, side), given = self.config, self.method, carry, cache
         rng = self.make_rng("dropout") if self.train else None
         site = Site(self.stack, layer=layer, train=self.train, rng=rng)
         if c.relpos_per_layer:
@@ -208,7 +208,9 @@ class Layer(nn.Module):
             y = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,))(y, deterministic=not self.train)
             x = nn.with_logical_constraint(x + y, (context.axis, "length", "embed"))
         side = m.side(tuned, site._replace(part="layer"), x, side)
-        return (x, side), (cache if context.keep else None)
+        # what was there already stays where it is: the scan would copy it
+        new = {name: pair for name, pair in cache.items() if name == "self" or name not in given}
+        return (x, side), (new if context.keep else None)
 
 
 def _distances(config: T5Config, stack: str) -> RelativePositions:
@@ -327,7 +329,8 @@ class Decoder(nn.Module):
         x = dropout(stream.x)
         side = m.side_start(tuned["shared"], site, x, encoded.side)
         layers, index = _layers(c, m, "decoder", train)
-        (x, side), cache = layers((x, side), tuned["decoder"], index, cache, context)
+        (x, side), new = layers((x, side), tuned["decoder"], index, cache, context)
+        cache |= new or {}
         x = dropout(Norm(name="decoder_norm")(x))
         x = m.head(tuned["shared"], site, x, side).astype(jnp.float32)
         if c.logits_via_embedding:
