@@ -70,7 +70,7 @@ class Attention(nn.Module):
     """Multi-head attention, self or cross.
 
     cache: keys and values that are already there, "self" [B,S,H,K] (slots to be filled while
-    decoding), "cross" [B,S,H,K] and "rows" [N,P,H,K]; it returns with those that were used.
+    decoding), "cross" [B,H,K,S] and "rows" [N,P,H,K]; it returns with those that were used.
     """
 
     config: T5Config
@@ -113,7 +113,10 @@ class Attention(nn.Module):
         else:
             bias, visible = None, context.memory_visible
             if "cross" not in cache:
-                cache = cache | {"cross": keys_and_values(context.memory)}
+                # [B,S,H,K] -> [B,H,K,S], as every step of decoding reads them
+                pair = (a.transpose(0, 2, 3, 1) for a in keys_and_values(context.memory))
+                cache = cache | {"cross": tuple(pair)}
+            k, v = (a.transpose(0, 3, 1, 2) for a in cache["cross"])
         rows = []
         if context.seen is not None and site.part == (
             "self" if context.memory is None else "cross"
@@ -129,7 +132,7 @@ class Attention(nn.Module):
             added = [Keys(*pair) for pair in extra]
             return attention(q, [Keys(k, v, bias, visible), *rows, *added], drop)
 
-        y = self.method.attend(tuned, site, step, q, *cache[site.part], ())
+        y = self.method.attend(tuned, site, step, q, k, v, ())
         # [B,T,H,K] -> [B,T,H*K] -> [B,T,D]
         y = y.astype(dtype).reshape(*y.shape[:-2], joined)
         return project("out", y, c.emb_dim, ("joined_kv", "embed")), cache
