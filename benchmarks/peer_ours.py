@@ -20,8 +20,7 @@ from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.predictor import decode
 from prompt_tuning_jax.train import update
 
-
-SETTINGS: dict[str, Any] = {}  # T5Config's free choices
+SETTINGS: dict[str, Any] = {"remat_policy": "minimal"}  # as gin_configs/models/t5_1_1.gin
 
 
 class Endless(Greedy):
