@@ -20,7 +20,7 @@ from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.predictor import decode
 from prompt_tuning_jax.train import update
 
-SETTINGS: dict[str, Any] = {}  # T5Config's free choices
+SETTINGS: dict[str, Any] = {"remat_policy": "minimal"}  # as gin_configs/models/t5_1_1.gin
 
 
 class Endless(Greedy):
@@ -87,7 +87,7 @@ def evaluation(work: peer_work.Work):
 
 def generation(work: peer_work.Work):
     model, theta, tuned = start(work, method_of(work))
-    given = theta, tuned, batch_of(work), jax.random.key(3), None
+    given = theta, tuned, batch_of(work), jax.random.split(jax.random.key(3), work.batch), None
     call = functools.partial(decode, model, Endless(), work.targets, *given)
     ids = call().tolist()
     times = peer_work.seconds(lambda: call().tolist(), work.repeats)

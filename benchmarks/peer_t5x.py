@@ -1,4 +1,4 @@
-"""T5X + flaxformer + google-research/prompt-tuning at the work of `peer_work.py`; `peers.py` runs it.
+"""T5X + flaxformer + google-research/prompt-tuning at `peer_work.py`'s work; `peers.py` runs it.
 
 From checkouts, under our jax and flax: their own gin file of T5 1.1 small with a prompt builds
 model and optimizer, T5X's `train_with_lr` is the step. What they import and do not use for this is

@@ -33,9 +33,7 @@ class Work:
     targets: int = 16
     prompt: int = 100
     repeats: int = 5
-    checkpoint: str = (
-        ""  # a folder of Hugging Face's, which `peer_peft.py --what=checkpoint` writes
-    )
+    checkpoint: str = ""  # Hugging Face's; `peer_peft.py --what=checkpoint` writes it
 
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """Random tokens [B,T] and [B,U], the same for all peers."""

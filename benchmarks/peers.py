@@ -74,7 +74,7 @@ def rows_of(reports: dict, batch: int) -> dict[str, float]:
     }
     for job, name in JOBS.items():
         if name and reports[job]:
-            rows[name] = batch / median(job, lambda r: r[job[0]]["median"])
+            rows[name] = batch / median(job, lambda r, what=job[0]: r[what]["median"])
             if job[1]:
                 memory = f"peak memory of {name.split(',')[0]}, MiB"
                 rows[memory] = median(job, lambda r: r["peak_mib"])
@@ -170,11 +170,9 @@ def main() -> None:
     )
     if given.output:
         rounds = {
-            peer: {
-                " ".join([what, *["plain"] * (not prompt)]): found
-                for (what, prompt), found in r.items()
-            }
-            for peer, r in reports.items()
+            f"{peer} {what}{'' if prompt else ' without the prompt'}": found
+            for peer in peers
+            for (what, prompt), found in reports[peer].items()
         }
         record = {"results": results, "limit_s": limit, "flops": work.flops(), "rounds": rounds}
         pathlib.Path(given.output).write_text(json.dumps(record, indent=1))
