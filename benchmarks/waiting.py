@@ -1,4 +1,4 @@
-"""Whether the devices wait for the host between two training steps, from JAX's own trace.
+"""Whether the devices wait for the host between two programs, from JAX's own trace.
 
     python benchmarks/waiting.py
 
@@ -8,7 +8,8 @@ Trains a prompt on the built-in backbone (batch 32), and the backbone itself by 
 hardest case: a loop that has not queued the next step by then leaves the device idle. 40 steps are
 traced (jax.profiler); the device is idle where none of their programs runs. Prints a Markdown
 table: the median of a step, the median and longest gap between two, and the share of the time that
-the device was idle.
+the device was idle. Then the same of the decoder's batches in an evaluation (500 examples), whose
+predictions are read once the next batch is queued, or at once.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import tempfile
 
 import jax
 
-from prompt_tuning_jax import launch, prefetch, run_dir
+from prompt_tuning_jax import evaluate, launch, prefetch, run_dir
 
 FIRST, LAST = 20, 60  # the steps that are traced
 JOBS = {
@@ -64,8 +65,33 @@ def measured(job: str, ahead: bool) -> dict[str, float]:
         flags += [f"--gin.TRAIN_STEPS={LAST + 5}", f"--gin.MODEL_DIR={folder}/run"]
         if launch.main("train", flags):
             raise SystemExit(f"{job}: the training failed")
-        (file,) = pathlib.Path(folder).rglob("*.trace.json.gz")
-        events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+        return gaps_in(pathlib.Path(folder))
+
+
+def measured_evaluation(behind: bool) -> dict[str, float]:
+    """The same of the decoder's batches in an evaluation."""
+    if not behind:
+        prefetch.one_behind = iter
+    predict = evaluate.Evaluation._predict
+    with tempfile.TemporaryDirectory() as folder:
+
+        def traced(*args):
+            predict(*args)  # compiles
+            with jax.profiler.trace(folder):
+                return predict(*args)
+
+        evaluate.Evaluation._predict = traced
+        flags = ["--backbone=builtin://demo", "--task=demo_sentiment"]
+        flags += ['--gin.TASK_FEATURE_LENGTHS={"inputs": 64, "targets": 4}']
+        if launch.main("evaluate", flags):
+            raise SystemExit("the evaluation failed")
+        return gaps_in(pathlib.Path(folder))
+
+
+def gaps_in(folder: pathlib.Path) -> dict[str, float]:
+    """What the trace that lies there tells."""
+    (file,) = folder.rglob("*.trace.json.gz")
+    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     name = PROGRAM[jax.default_backend()]
     # of programs of a step's size: a copy or a sum lasts microseconds
     runs = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name", "").startswith(name)]
@@ -91,24 +117,29 @@ def in_the_loop(make, steps, depth=2):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
+    parser.add_argument("--job", choices=(*JOBS, "evaluation"), help=argparse.SUPPRESS)
     parser.add_argument("--ahead", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.job:
         with contextlib.redirect_stdout(sys.stderr):
-            found = measured(flags.job, flags.ahead)
+            if flags.job in JOBS:
+                found = measured(flags.job, flags.ahead)
+            else:
+                found = measured_evaluation(flags.ahead)
         print(json.dumps(found))
         return
     print(f"`python benchmarks/waiting.py`, {os.cpu_count()} cores, {platform.processor()}\n")
-    print("| job | batches | steps | step, ms | gap, ms | longest gap, ms | idle, % |")
+    print("| job | host | steps | step, ms | gap, ms | longest gap, ms | idle, % |")
     print("|---|---|---|---|---|---|---|")
-    for job in JOBS:
-        for batches, option in (("ahead", ["--ahead"]), ("in the loop", [])):
+    for job in (*JOBS, "evaluation"):
+        training = (("batches ahead", ["--ahead"]), ("batches in the loop", []))
+        reading = (("reads one behind", ["--ahead"]), ("reads at once", []))
+        for host, option in training if job in JOBS else reading:
             command = [sys.executable, __file__, f"--job={job}", *option]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             found = json.loads(output.splitlines()[-1])
             cells = " | ".join(f"{value:.4g}" for value in found.values())
-            print(f"| {job} | {batches} | {cells} |", flush=True)
+            print(f"| {job} | {host} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

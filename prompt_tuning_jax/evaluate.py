@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prompt_tuning_jax import cache, data, scoring, sharding, tasks
+from prompt_tuning_jax import cache, data, prefetch, scoring, sharding, tasks
 from prompt_tuning_jax.decoding import Greedy, keys
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
@@ -136,11 +136,16 @@ class Evaluation:
     def _predict(self, model, theta, tuned) -> list[str]:
         length, vocabulary = self._tokens.lengths["targets"], self._tokens.vocabulary
         texts = [""] * len(self)
-        with sharding.use(self._mesh), Progress(self.task.name, len(self), unit="example") as bar:
+
+        def predicted():
             for batch, examples in self._batches:
                 inputs = sharding.put_batch(self._mesh, batch)
                 rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
                 ids = decode(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
+                yield examples, ids
+
+        with sharding.use(self._mesh), Progress(self.task.name, len(self), unit="example") as bar:
+            for examples, ids in prefetch.one_behind(predicted()):
                 for example, row in zip(examples, np.asarray(ids), strict=False):
                     texts[example] = vocabulary.decode(row.tolist())
                 bar.update(len(examples))

@@ -1,4 +1,4 @@
-"""Batches made while the devices compute, by a thread of their own."""
+"""The devices and the host at work at once: batches made ahead, results read one behind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 def ahead(make: Callable[[int], Made], steps: Iterable[int], depth: int = 2) -> Generator[Made]:
@@ -27,3 +28,14 @@ def ahead(make: Callable[[int], Made], steps: Iterable[int], depth: int = 2) -> 
             yield made
     finally:
         thread.shutdown(cancel_futures=True)
+
+
+def one_behind(results: Iterable[Result]) -> Generator[Result]:
+    """The same results, each once the next is there too: what asks the devices for one as it makes
+    it has then queued the next while this one is read."""
+    before: collections.deque[Result] = collections.deque()
+    for result in results:
+        before.append(result)
+        if len(before) > 1:
+            yield before.popleft()
+    yield from before

@@ -65,3 +65,17 @@ def test_what_fails_is_raised_in_its_turn():
     assert [next(made), next(made)] == [0, 1]
     with pytest.raises(OSError, match="step 2"):
         next(made)
+
+
+def test_a_result_is_read_once_the_next_is_asked_for():
+    said = []
+
+    def asked():
+        for i in range(3):
+            said.append(f"ask {i}")
+            yield i
+
+    for i in prefetch.one_behind(asked()):
+        said.append(f"read {i}")
+    assert said == ["ask 0", "ask 1", "read 0", "ask 2", "read 1", "read 2"]
+    assert list(prefetch.one_behind([])) == []
