@@ -4,6 +4,9 @@
     params.safetensors    θ by T5X's names, or params-00001-of-00008.safetensors and so on
     sentencepiece.model   the vocabulary
 
+Of one in int8 (int8.py) NAME.scale lies beside NAME; "fingerprint" is that of the values that it
+was made from, and "int8" that of its own.
+
 `builtin://NAME` is a folder that the package carries. T5X's checkpoints (interop/t5x.py) and
 Hugging Face's folders and hub names (interop/huggingface.py) are read as they are.
 """
@@ -13,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -25,18 +27,22 @@ import jax
 import ml_dtypes
 import numpy as np
 from flax import traverse_util
+from jax.sharding import NamedSharding, PartitionSpec
 
-from prompt_tuning_jax import folders, t5
+from prompt_tuning_jax import folders, int8, t5
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.fingerprint import Samples
+from prompt_tuning_jax.int8 import Int8
 from prompt_tuning_jax.interop import huggingface, storage, t5x, t5x_names, tensor_files
 from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
 from prompt_tuning_jax.progress import Progress
 from prompt_tuning_jax.vocabulary import Vocabulary
 
-SAMPLES = 64  # values of each parameter that go into a fingerprint
+SCALE = ".scale"  # behind the name of what it scales
 OWN_FILES = ("backbone.json", "params*.safetensors", "sentencepiece.model")
 FILE_BYTES = 2 * 10**9  # of a file of our own format, at most
-DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+FLOATS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+DTYPES = FLOATS | {"int8": np.dtype(np.int8)}  # what θ may be held in
 PACKAGED = pathlib.Path(__file__).parent / "builtin"
 
 
@@ -101,12 +107,18 @@ def _own(path: str) -> Checkpoint | None:
         facts = json.loads(file.read_text())
         config, words = t5.T5Config(**facts["config"]), facts["vocabulary"]
         vocabulary = str(folder / words["file"]), int(words["extra_ids"])
-        mark = str(facts["fingerprint"])
+        mark, quantised = str(facts["fingerprint"]), facts.get("int8")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a backbone's description ({error!r})") from None
     files = sorted(folder.glob("params*.safetensors")) or [folder / "params.safetensors"]
-    leaves = {name: leaf for part in files for name, leaf in tensor_files.read(part).items()}
-    return Checkpoint(path, leaves, config, vocabulary, mark)
+    dtypes = tensor_files.DTYPES if quantised is None else (*tensor_files.DTYPES, "I8")
+    leaves = {n: leaf for part in files for n, leaf in tensor_files.read(part, dtypes).items()}
+    for name in [name for name in leaves if name + SCALE in leaves]:
+        scale, axis = leaves.pop(name + SCALE), int8.summed(name)
+        if axis is None or scale.shape != _channels(leaves[name].shape, axis):
+            raise UserError(f"{path}: {name + SCALE} {scale.shape} is no scale of {name}'s")
+        leaves[name] = leaves[name].times(scale)
+    return Checkpoint(path, leaves, config, vocabulary, mark, quantised)
 
 
 def config_of(
@@ -152,52 +164,6 @@ def check_vocabulary(vocabulary: Vocabulary, config: t5.T5Config) -> None:
         )
 
 
-# ---- the fingerprint ---------------------------------------------------------------------------
-def fingerprint(theta: Any) -> str:
-    """Names and fixed strided samples of θ's values, rounded to bfloat16 -> 16 hex digits.
-
-    Taken layer by layer under T5X's own names, so that stacked, sharded and converted forms of one
-    model agree.
-    """
-    flat = traverse_util.flatten_dict(theta, sep="/")
-    samples = {}
-    for path, rows in jax.device_get(_samples(flat)).items():
-        shape = flat[path].shape[1:] if "/layers/" in path else flat[path].shape
-        for i, row in enumerate(rows):
-            samples[path.replace("/layers/", f"/layers_{i}/")] = (shape, row)
-    return _digest(samples)
-
-
-@jax.jit  # one program for all leaves
-def _samples(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Leaves by path -> their samples, [L,SAMPLES] of a stack and [1,SAMPLES] of others."""
-    return {
-        path: leaf[(slice(None), *_picks(leaf.shape[1:]))]
-        if "/layers/" in path
-        else leaf[_picks(leaf.shape)][None]
-        for path, leaf in flat.items()
-    }
-
-
-def fingerprint_of(single: dict[str, Leaf]) -> str:
-    """The same of leaves that are read one after the other, layers one by one."""
-    return _digest(
-        {n: (leaf.shape, leaf.whole()[_picks(leaf.shape)]) for n, leaf in single.items()}
-    )
-
-
-def _picks(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    return np.unravel_index(np.linspace(0, np.prod(shape) - 1, SAMPLES).astype(int), shape)
-
-
-def _digest(samples: dict[str, tuple[tuple[int, ...], np.ndarray]]) -> str:
-    digest = hashlib.sha256()
-    for path, (shape, values) in sorted(samples.items()):
-        digest.update(f"{path}{tuple(map(int, shape))}".encode())
-        digest.update(values.astype(np.float32).astype(ml_dtypes.bfloat16).tobytes())
-    return digest.hexdigest()[:16]
-
-
 # ---- reading -----------------------------------------------------------------------------------
 def read(
     where: str | Checkpoint,
@@ -209,9 +175,10 @@ def read(
     """A backbone, every leaf read straight to its shards and accounted for.
 
     where: its path, or what `find` found there. config: what the run asks for; its architecture
-    must be the checkpoint's. dtype: what θ is held in, "float32" or "bfloat16"; but the leaves that
-    `exact` says (by path) in float32. Raises UserError for another architecture, for missing, extra
-    and misshapen leaves, which it lists, and for values that are no finite numbers.
+    must be the checkpoint's. dtype: what θ is held in, "float32", "bfloat16" or "int8" (its
+    matrices, as int8.Int8); but the leaves that `exact` says (by path) in float32. Raises UserError
+    for another architecture, for missing, extra and misshapen leaves, which it lists, and for
+    values that are no finite numbers.
     """
     found = find(where)
     path = found.path
@@ -220,32 +187,22 @@ def read(
         wrong = [f"{k} = {there[k]} there, {asked[k]} asked" for k in asked if there[k] != asked[k]]
         if wrong:
             raise UserError(f"{path}: another architecture: {'; '.join(wrong)}")
-    if dtype not in DTYPES:
-        raise UserError(f"FROZEN_DTYPE = {dtype!r}: choose from {', '.join(DTYPES)}")
-    wanted = traverse_util.flatten_dict(t5.abstract_params(config), sep="/")
-    places = traverse_util.flatten_dict(shardings, sep="/")
+    wanted = held(config, shardings, dtype, exact)
     pieces = _account(path, found.leaves, config)
+    samples = Samples()
 
-    def to_devices(name: str) -> jax.Array:
-        kind, leaves = DTYPES["float32" if exact(name) else dtype], pieces[name]
-        whole = leaves[0].shape == wanted[name].shape
-        held: dict[str, np.ndarray] = {}  # devices with the same piece share one reading
-
-        def values(index: Any) -> np.ndarray:
-            if str(index) not in held:
-                if whole:
-                    piece = leaves[0].read(index).astype(kind, copy=False)
-                else:
-                    # a layer at a time, so that no second copy of a stack is on the host
-                    sizes = zip(index, wanted[name].shape, strict=True)
-                    shape = tuple(len(range(*part.indices(size))) for part, size in sizes)
-                    piece = np.empty(shape, kind)
-                    for row, leaf in enumerate(leaves[index[0]]):
-                        piece[row] = leaf.read(index[1:])
-                held[str(index)] = piece
-            return held[str(index)]
-
-        return jax.make_array_from_callback(wanted[name].shape, places[name], values)
+    def to_devices(name: str) -> jax.Array | Int8:
+        want, leaves = wanted[name], pieces[name]
+        if leaves[0].shape == want.shape:
+            leaves = [samples.watch(name, leaves[0])]
+        else:
+            singles = (name.replace("/layers/", f"/layers_{i}/") for i in range(len(leaves)))
+            leaves = [samples.watch(n, leaf) for n, leaf in zip(singles, leaves, strict=True)]
+        axis = int8.summed(name)
+        if not isinstance(want, Int8) or axis is None:
+            return _placed(leaves, want)
+        values, scales = zip(*(leaf.quantised(axis) for leaf in leaves), strict=True)
+        return Int8(_placed(values, want.values), _placed(scales, want.scale))
 
     # files and networks wait for one another less when a few leaves are asked for at once
     with ThreadPoolExecutor(4) as pool, _progress("read", wanted) as progress:
@@ -254,10 +211,72 @@ def read(
             flat[name] = array
             progress.update()
     theta = traverse_util.unflatten_dict(flat, sep="/")
-    mark = fingerprint(theta)
-    if found.fingerprint not in (None, mark):
-        raise UserError(f"{path}: its values are not those that backbone.json was written for")
-    return Backbone(path, config, theta, mark)
+    return Backbone(path, config, theta, confirm(found, samples.fingerprint()))
+
+
+def confirm(found: Checkpoint, mark: str) -> str:
+    """The fingerprint of a checkpoint whose values were found to have `mark`, which is another
+    where they are int8. UserError where it is not what its description says."""
+    if (found.quantised or found.fingerprint) not in (None, mark):
+        raise UserError(
+            f"{found.path}: its values are not those that backbone.json was written for"
+        )
+    return found.fingerprint or mark
+
+
+def held(
+    config: t5.T5Config,
+    shardings: Any,
+    dtype: str = "float32",
+    exact: Callable[[str], bool] = lambda name: False,
+) -> dict[str, Any]:
+    """What `read` puts on the devices, by path: shapes, dtypes and places. Nothing is allocated."""
+    if dtype not in DTYPES:
+        raise UserError(f"FROZEN_DTYPE = {dtype!r}: choose from {', '.join(DTYPES)}")
+    places = traverse_util.flatten_dict(shardings, sep="/")
+
+    def leaf(name: str, shape: tuple[int, ...]) -> Any:
+        place, axis = places[name], int8.summed(name)
+        if dtype != "int8" or axis is None or exact(name):
+            kind = FLOATS["float32" if dtype == "int8" or exact(name) else dtype]
+            return jax.ShapeDtypeStruct(shape, kind, sharding=place)
+        spec = [*place.spec, *(None,) * (len(shape) - len(place.spec))]
+        spec[axis] = None
+        along = NamedSharding(place.mesh, PartitionSpec(*spec))
+        return Int8(
+            jax.ShapeDtypeStruct(shape, np.int8, sharding=place),
+            jax.ShapeDtypeStruct(_channels(shape, axis), FLOATS["bfloat16"], sharding=along),
+        )
+
+    shapes = traverse_util.flatten_dict(t5.abstract_params(config), sep="/")
+    return {name: leaf(name, abstract.shape) for name, abstract in shapes.items()}
+
+
+def _channels(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """A scale's shape."""
+    return tuple(1 if i == axis % len(shape) else size for i, size in enumerate(shape))
+
+
+def _placed(leaves: Sequence[Leaf], want: jax.ShapeDtypeStruct) -> jax.Array:
+    """A leaf, or layers one by one, as the array that is wanted, each device's piece read there."""
+    whole = leaves[0].shape == want.shape
+    read: dict[str, np.ndarray] = {}  # devices with the same piece share one reading
+
+    def values(index: Any) -> np.ndarray:
+        if str(index) not in read:
+            if whole:
+                piece = leaves[0].read(index).astype(want.dtype, copy=False)
+            else:
+                # a layer at a time, so that no second copy of a stack is on the host
+                sizes = zip(index, want.shape, strict=True)
+                shape = tuple(len(range(*part.indices(size))) for part, size in sizes)
+                piece = np.empty(shape, want.dtype)
+                for row, leaf in enumerate(leaves[index[0]]):
+                    piece[row] = leaf.read(index[1:])
+            read[str(index)] = piece
+        return read[str(index)]
+
+    return jax.make_array_from_callback(want.shape, want.sharding, values)
 
 
 def _account(path: str, there: dict[str, Leaf], config: t5.T5Config) -> dict[str, list[Leaf]]:
@@ -297,7 +316,7 @@ def _floats(path: str, name: str, leaf: Leaf) -> Leaf:
 
     def read(index):
         values = np.asarray(leaf.read(index))
-        if values.dtype.kind != "f" and values.dtype != DTYPES["bfloat16"]:
+        if values.dtype.kind != "f" and values.dtype != FLOATS["bfloat16"]:
             raise UserError(f"{path}: {name} is {values.dtype}, not floating-point numbers")
         if values.size and not np.isfinite([values.min(), values.max()]).all():
             raise UserError(f"{path}: {name} has NaN or infinite values")
@@ -360,30 +379,37 @@ def write(
 ) -> str:
     """θ as a backbone folder of ours, read leaf by leaf -> its fingerprint.
 
-    An existing backbone is replaced once the new one is whole. UserError where `path` is there and
-    holds anything else.
+    dtype: one of DTYPES. An existing backbone is replaced once the new one is whole. UserError
+    where `path` is there and holds anything else.
     """
-    samples: dict[str, tuple[tuple[int, ...], np.ndarray]] = {}
+    source, written = Samples(), Samples()
     single = layers(name, leaves, config)
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
         with _progress("write", single) as progress:
             for leaf_name, leaf in single.items():
-                values = leaf.whole().astype(DTYPES[dtype])
-                samples[leaf_name] = (leaf.shape, values[_picks(leaf.shape)])
+                values, axis = leaf.whole(), int8.summed(leaf_name)
+                source.add(leaf_name, values)
+                if dtype == "int8" and axis is not None:
+                    values, scale = int8.quantise(values, axis)
+                    written.add(leaf_name, int8.floats(values, scale))
+                    yield leaf_name + SCALE, scale
+                else:
+                    values = values.astype(FLOATS["float32" if dtype == "int8" else dtype])
+                    written.add(leaf_name, values)
                 yield leaf_name, values
                 progress.update()
 
     with folders.replaced(writable(path, OWN_FILES)) as folder:
         tensor_files.write(folder, "params", tensors(), FILE_BYTES)
-        mark = _digest(samples)
+        mark = source.fingerprint()
         (folder / "sentencepiece.model").write_bytes(vocabulary.content)
         facts = {
             "name": name,
             "config": config.architecture(),
             "vocabulary": {"file": "sentencepiece.model", "extra_ids": vocabulary.extra_ids},
             "fingerprint": mark,
-        }
+        } | ({"int8": written.fingerprint()} if dtype == "int8" else {})
         (folder / "backbone.json").write_text(json.dumps(facts, indent=2) + "\n")
     return mark
 

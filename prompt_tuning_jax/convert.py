@@ -15,7 +15,7 @@ from typing import Any
 
 from flax import traverse_util
 
-from prompt_tuning_jax import artifacts, backbones, folders, t5
+from prompt_tuning_jax import artifacts, backbones, fingerprint, folders, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import huggingface
 from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
@@ -37,10 +37,12 @@ def convert(
 
     artifact: of model tuning; where it holds a part of θ, the rest comes from its backbone (or the
     one given). None: the backbone as it is, whatever its format, leaf by leaf, no more than a file
-    of it in memory. format: "backbone" (ours) or "huggingface"; dtype: "float32" or "bfloat16".
-    UserError where the artifact holds anything but θ: no θ alone is then the tuned model.
+    of it in memory. format: "backbone" (ours) or "huggingface"; dtype: "float32", "bfloat16" or, in
+    a folder of ours, "int8". UserError where the artifact holds anything but θ: no θ alone is then
+    the tuned model.
     """
-    for name, given, known in (("FORMAT", format, FORMATS), ("DTYPE", dtype, backbones.DTYPES)):
+    dtypes = backbones.FLOATS if format == "huggingface" else backbones.DTYPES
+    for name, given, known in (("FORMAT", format, FORMATS), ("DTYPE", dtype, dtypes)):
         if given not in known:
             raise UserError(f"{name} = {given!r}: choose from {', '.join(known)}")
     own: dict[str, Any] = {}
@@ -55,6 +57,7 @@ def convert(
     source = path if artifact is not None or path is None else backbones.find(path)
     words = backbones.vocabulary(source, vocabulary_file, extra_ids)
     if isinstance(source, Checkpoint):
+        _refuse_int8(source)
         config = backbones.config_of(source)
         leaves = backbones.layers(source.path, source.leaves, config)
     else:
@@ -72,6 +75,14 @@ def convert(
     print(f"{output}: {mark}", file=sys.stderr)
 
 
+def _refuse_int8(found: Checkpoint) -> None:
+    if found.quantised is not None:
+        raise UserError(
+            f"{found.path}: it is int8, from which its values do not come back: give the backbone "
+            "that it was made from"
+        )
+
+
 def _tuned(read: artifacts.Artifact, path: str | None, config: t5.T5Config) -> dict[str, Leaf]:
     """θ as the artifact leaves it, layers one by one."""
     others = [name for name in artifacts.flatten(read.tuned) if not name.startswith("theta/")]
@@ -83,8 +94,10 @@ def _tuned(read: artifacts.Artifact, path: str | None, config: t5.T5Config) -> d
     if set(taken) != set(traverse_util.flatten_dict(shapes, sep="/")):
         if path is None:
             raise UserError(f"{read.path}: it holds a part of θ, and its backbone is not known")
-        leaves = backbones.layers(path, backbones.find(path).leaves, config)
-        artifacts.check_backbone(read, backbones.fingerprint_of(leaves), config)
+        found = backbones.find(path)
+        _refuse_int8(found)
+        leaves = backbones.layers(path, found.leaves, config)
+        artifacts.check_backbone(read, fingerprint.of_leaves(leaves), config)
     for name, array in taken.items():
         leaf = Leaf.of(array)
         leaves |= backbones.rows(name, leaf) if "/layers/" in name else {name: leaf}

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.largest import argmax
 from prompt_tuning_jax.method import Tree
 from prompt_tuning_jax.streams import Encoded
 from prompt_tuning_jax.t5 import T5, empty_cache
@@ -50,7 +51,7 @@ class Greedy:
 
     def choose(self, log_probs: jax.Array, rng: jax.Array) -> jax.Array:
         """log-probabilities [B,V] and keys [B] -> tokens [B]."""
-        return jnp.argmax(log_probs, -1)
+        return argmax(log_probs)
 
     def __call__(self, model, theta, tuned, batch, length, rng, labels):
         encoded = model.apply({"params": theta}, tuned, batch, method="encode")

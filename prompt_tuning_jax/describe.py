@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from prompt_tuning_jax import launch, t5, train
+from prompt_tuning_jax import backbones, launch, sharding, t5, train
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.optimizers import Adafactor
@@ -28,15 +28,31 @@ def _bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def cost(config: t5.T5Config, method: Method, optimizer: Any = Adafactor()) -> dict[str, Any]:
+def _frozen_bytes(config: t5.T5Config, taken: Any, dtype: str, mesh: dict[str, int] | None) -> int:
+    places = sharding.theta_shardings(sharding.plan_of(mesh), config)
+    held = backbones.held(config, places, dtype, taken.__contains__)
+    leaves = jax.tree.leaves({path: leaf for path, leaf in held.items() if path not in taken})
+    pieces = (leaf.sharding.shard_shape(leaf.shape) for leaf in leaves)
+    sizes = (leaf.dtype.itemsize for leaf in leaves)
+    return sum(math.prod(piece) * size for piece, size in zip(pieces, sizes, strict=True))
+
+
+def cost(
+    config: t5.T5Config,
+    method: Method,
+    optimizer: Any = Adafactor(),
+    frozen_dtype: str = "float32",
+    mesh: dict[str, int] | None = None,
+) -> dict[str, Any]:
     """What the arguments of `train.train` mean, as a dict of JSON values.
 
     frozen_parameters: θ's that do not move; tuned_parameters: those that do; tuned_fraction: tuned
-    over all; checkpoint_bytes: tuned, optimizer slots, step and best; artifact_bytes: what is
+    over all; frozen_bytes_per_device: what does not move as frozen_dtype holds it, on each device
+    of the mesh; checkpoint_bytes: tuned, optimizer slots, step and best; artifact_bytes: what is
     exported.
     """
     theta = t5.abstract_params(config)
-    frozen, _ = jax.eval_shape(method.split, theta)
+    frozen, taken = jax.eval_shape(method.split, theta)
     tuned = method.abstract(config, theta)
     slots = jax.eval_shape(optimizer.build(method.axes(config, tuned)).init, tuned)
     held, moved = _count(frozen), _count(tuned)
@@ -44,6 +60,7 @@ def cost(config: t5.T5Config, method: Method, optimizer: Any = Adafactor()) -> d
         "frozen_parameters": held,
         "tuned_parameters": moved,
         "tuned_fraction": moved / (held + moved),
+        "frozen_bytes_per_device": _frozen_bytes(config, taken, frozen_dtype, mesh),
         "checkpoint_bytes": _bytes(tuned) + _bytes(slots) + 16,  # the step and the best one
         "artifact_bytes": _bytes(jax.eval_shape(method.export, tuned)),
     }
@@ -51,7 +68,8 @@ def cost(config: t5.T5Config, method: Method, optimizer: Any = Adafactor()) -> d
 
 def describe() -> dict[str, Any]:
     """Prints the cost of the run that gin configures, as one JSON object."""
-    given = launch.bound_arguments(train.train, ("config", "method", "optimizer"))
+    arguments = ("config", "method", "optimizer", "frozen_dtype", "mesh")
+    given = launch.bound_arguments(train.train, arguments)
     missing = [name for name in ("config", "method") if name not in given]
     if missing:
         raise UserError(

@@ -25,7 +25,7 @@ BATCHES = 16  # batches read ahead, so that a long file is never whole in memory
 
 def infer(
     *,
-    artifact: str | None = None,
+    artifact: str | dict[str, str] | None = None,
     initial_checkpoint_path: str | None = None,
     input: str | None = None,
     output: str | None = None,
@@ -43,16 +43,18 @@ def infer(
     """Reads texts, one a line, or JSON lines {"inputs": …}, from `input` (None: standard input) and
     writes {"inputs", "prediction"} to `output` (None: standard output). Returns their number.
 
-    UserError for a line that begins as JSON and is none, or has no text under "inputs": where there
-    is a file, before anything is predicted.
+    artifact: its folder; or {name: folder} of several prompts, whose name each line then gives
+    under "prompt". UserError for a line that begins as JSON and is none, has no text under "inputs"
+    or no such name: where there is a file, before anything is predicted.
     """
+    names = list(artifact) if isinstance(artifact, dict) else None
     if batch_size < 1:
         raise UserError(f"BATCH_SIZE = {batch_size}: at least 1")
     if input is not None:
         if not pathlib.Path(input).is_file():
             raise UserError(f"{input}: no such input file")
         with open(input, encoding="utf-8") as lines:
-            for _ in _texts(lines, input):
+            for _ in _texts(lines, input, names):
                 pass
     if output is not None and not pathlib.Path(output).parent.is_dir():
         raise UserError(f"{output}: no such folder")
@@ -68,11 +70,12 @@ def infer(
     count = 0
     with contextlib.ExitStack() as files:
         source: TextIO = files.enter_context(open(input, encoding="utf-8")) if input else sys.stdin
-        texts = _texts(source, input or "standard input")
+        texts = _texts(source, input or "standard input", names)
         sink: TextIO | None = None
         while chunk := list(itertools.islice(texts, BATCHES * batch_size)):
             predictions = predictor.predict(
-                chunk,
+                [record["inputs"] for record in chunk],
+                prompts=[record["prompt"] for record in chunk] if names else None,
                 decoder=decoder,
                 input_length=input_length,
                 output_length=output_length,
@@ -83,11 +86,9 @@ def infer(
             sink = sink or (
                 files.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
             )
-            for text, prediction in zip(chunk, predictions, strict=True):
-                sink.write(
-                    json.dumps({"inputs": text, "prediction": prediction}, ensure_ascii=False)
-                    + "\n"
-                )
+            for record, prediction in zip(chunk, predictions, strict=True):
+                line = json.dumps(record | {"prediction": prediction}, ensure_ascii=False)
+                sink.write(line + "\n")
             sink.flush()
             count += len(chunk)
     if output and not count:
@@ -95,7 +96,8 @@ def infer(
     return count
 
 
-def _texts(file: TextIO, name: str) -> Iterator[str]:
+def _texts(file: TextIO, name: str, prompts: list[str] | None) -> Iterator[dict[str, str]]:
+    """{"inputs"} of each line that is not empty, with "prompt" where there are several."""
     for number in itertools.count(1):
         try:
             line = file.readline()
@@ -106,6 +108,7 @@ def _texts(file: TextIO, name: str) -> Iterator[str]:
         line = line.rstrip("\r\n")
         if not line.strip():
             continue
+        record = {"inputs": line}
         if line.lstrip().startswith("{"):
             try:
                 record = json.loads(line)
@@ -113,5 +116,8 @@ def _texts(file: TextIO, name: str) -> Iterator[str]:
                 raise UserError(f"{name}:{number}: not JSON ({error})") from None
             if not isinstance(record.get("inputs"), str):
                 raise UserError(f'{name}:{number}: no text under "inputs", but {sorted(record)}')
-            line = record["inputs"]
-        yield line
+        if prompts is not None and record.get("prompt") not in prompts:
+            raise UserError(
+                f'{name}:{number}: "prompt" is {record.get("prompt")!r}, none of {prompts}'
+            )
+        yield {key: record[key] for key in ("inputs", "prompt")[: 1 if prompts is None else 2]}

@@ -160,6 +160,9 @@ def _parse(files, places, source: gin_files.Source, overrides) -> None:
     # Overrides see what any file imports: gin gives each text a table of names of its own.
     imports = ["from __gin__ import dynamic_registration"]
     imports += dict.fromkeys(statement.format() for statement in source.imports)
+    # One of gin's readers takes a file's folder for a package, and fails where the working
+    # directory has a folder of that name: "runs".
+    del gin.config._FILE_READERS[1:]
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)  # gin logs an error for every place that lacks an include
     try:

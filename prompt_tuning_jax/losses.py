@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.largest import argmax
 
 NORMALIZATIONS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE")
 
@@ -84,5 +85,5 @@ class Loss:
         """The unnormalised sums over real tokens, for reports and evaluation."""
         real = batch["decoder_loss_weights"].astype(jnp.float32)
         loss, z_loss = self.tokens(logits, batch["decoder_target_tokens"])
-        correct = (jnp.argmax(logits, -1) == batch["decoder_target_tokens"]) * real
+        correct = (argmax(logits) == batch["decoder_target_tokens"]) * real
         return Sums((loss * real).sum(), (z_loss * real).sum(), correct.sum(), real.sum())

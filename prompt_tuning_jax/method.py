@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 from flax import traverse_util
 
+from prompt_tuning_jax.errors import UserError
+
 if TYPE_CHECKING:
     from prompt_tuning_jax.streams import Stream
     from prompt_tuning_jax.t5 import T5Config
@@ -118,6 +120,13 @@ class Method:
     def exported(self) -> Method:
         """The method that goes with `export(tuned)`: the same hooks, no reparametrisation."""
         return self
+
+    def together(self, tuned: Sequence[Tree]) -> tuple[Method, Tree]:
+        """Several exported `tuned` as one method's, of which `prompt_ids` choose in their order.
+
+        UserError where the examples of a batch cannot have parameters of their own.
+        """
+        raise UserError(f"artifacts of {type(self).__name__} cannot share a batch: load one")
 
     def constrain(self, tuned: Tree) -> Tree:
         """`tuned` after each update, put back where it may be."""

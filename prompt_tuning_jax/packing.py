@@ -13,13 +13,13 @@ import numpy as np
 
 # Row lengths are multiples of this: few shapes, whole vectors.
 MULTIPLE = 8
-# A row of so many encoder rows costs twice what it would without attention between its rows:
-# T5 1.1 small counts 1/3072 of its other multiplications a pair, and the softmax is slower.
-ATTENTION = 1024
-# What a target token costs in input tokens: a decoder layer has one attention more, and the logits.
-TARGET = 2
+# A row of so many encoder rows costs twice what it would without attention between its rows. T5 1.1
+# small multiplies as much at 3072, its softmax comes to it; on a CPU 1500 was measured.
+ATTENTION = 2048
+# What a target token costs in input tokens: one attention more and the logits; 1.3 was measured.
+TARGET = 1.5
 # A shape must save this part of a run's cost to be worth compiling, and there are at most so many.
-WORTH, SHAPES = 0.01, 8
+WORTH, SHAPES = 0.005, 8
 
 Pair = tuple[np.ndarray, np.ndarray]  # inputs and targets of an example, with their EOS
 
@@ -71,25 +71,31 @@ def fill(lengths: np.ndarray, shape: Shape) -> np.ndarray | None:
     of segments; where that fails, into the fullest that has room, which fills rows tightest.
     """
     if shape.segments == 1:
-        fits = len(lengths) <= shape.rows and (lengths <= shape[1:3]).all()
-        return np.arange(len(lengths)) if fits else None
+        alone = len(lengths) <= shape.rows and (lengths <= shape[1:3]).all()
+        return np.arange(len(lengths)) if alone else None
     capacity = shape.rows * np.array(shape[1:4])
     if (lengths.sum(0) > capacity[:2]).any() or len(lengths) > capacity[2]:
         return None
     order = np.argsort(-lengths[:, 0], kind="stable").tolist()
     tokens = lengths.tolist()
-    for fullest in (False, True):
+    for way in (1, -1):
         rows = np.zeros(len(lengths), np.int64)
-        room = [[*shape[1:4]] for _ in range(shape.rows)]
+        # what each row has left
+        inputs, targets, segments = ([n] * shape.rows for n in shape[1:4])
         for example in order:
-            inputs, targets = tokens[example]
-            fits = [r for r, (i, t, s) in enumerate(room) if i >= inputs and t >= targets and s]
+            i, t = tokens[example]
+            fits = [
+                row
+                for row in range(shape.rows)
+                if inputs[row] >= i and targets[row] >= t and segments[row]
+            ]
             if not fits:
                 break
-            row = (min if fullest else max)(fits, key=lambda r: room[r][0])
+            row = max(fits, key=lambda row: way * inputs[row])
             rows[example] = row
-            left = room[row]
-            left[0], left[1], left[2] = left[0] - inputs, left[1] - targets, left[2] - 1
+            inputs[row] -= i
+            targets[row] -= t
+            segments[row] -= 1
         else:
             return rows
     return None

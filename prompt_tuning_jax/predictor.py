@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,7 +34,8 @@ def _row_keys(model, theta, tuned):
 @dataclasses.dataclass(frozen=True)
 class Predictor:
     """model and `tuned` as exported, with the keys and values of prompt rows that do not see the
-    input ("rows"); θ on `mesh`. facts: the artifact's, {} for the plain T5."""
+    input ("rows"); θ on `mesh`. facts: the artifact's, {} for the plain T5. names: of several
+    artifacts, in the order of `prompt_ids`; () where there is one."""
 
     model: t5.T5
     theta: Tree
@@ -42,11 +43,13 @@ class Predictor:
     vocabulary: Vocabulary
     mesh: jax.sharding.Mesh
     facts: dict[str, Any]
+    names: tuple[str, ...] = ()
 
     def predict(
         self,
         texts: Sequence[str],
         *,
+        prompts: Sequence[str] | None = None,
         decoder: Any = Greedy(),
         input_length: int | None = None,
         output_length: int | None = None,
@@ -56,8 +59,10 @@ class Predictor:
         """A prediction for each text, in order.
 
         Lengths are in tokens, the prompt not counted; None: those the artifact was trained with
-        (64 and 32 for the plain T5). Longer inputs are cut, and counted in a warning.
+        (64 and 32 for the plain T5). Longer inputs are cut, and counted in a warning. prompts: of
+        several artifacts that were loaded, the name of each text's; a batch mixes them.
         """
+        ids = self._prompt_ids(texts, prompts)
         lengths = self.facts.get("lengths", {"inputs": 64, "targets": 32})
         width = lengths["inputs"] if input_length is None else input_length
         length = lengths["targets"] if output_length is None else output_length
@@ -82,17 +87,26 @@ class Predictor:
             batch = np.zeros((batch_size, longest), np.int32)
             for row, example in enumerate(examples):
                 batch[row, : len(ended[example])] = ended[example]
-            out = self.decode(
-                decoder,
-                length,
-                {"encoder_input_tokens": batch},
-                keys(rng, examples, batch_size),
-            )
+            inputs = {"encoder_input_tokens": batch}
+            if ids is not None:
+                inputs["prompt_ids"] = np.zeros((batch_size, 1), np.int32)
+                inputs["prompt_ids"][: len(examples), 0] = ids[examples]
+            out = self.decode(decoder, length, inputs, keys(rng, examples, batch_size))
             for example, row in zip(examples, out, strict=False):
                 predictions[example] = self.vocabulary.decode(row.tolist())
         if self.facts.get("sentinel"):
             return [sentinel.without(text) for text in predictions]
         return predictions
+
+    def _prompt_ids(self, texts, prompts) -> np.ndarray | None:
+        """The number of each text's artifact, None where there is one artifact or none."""
+        if prompts is None and not self.names:
+            return None
+        prompts = prompts or [""] * len(texts)
+        for prompt in prompts:
+            if prompt not in self.names:
+                raise UserError(f"no artifact {prompt!r} for a text, but {', '.join(self.names)}")
+        return np.array([self.names.index(p) for _, p in zip(texts, prompts, strict=True)])
 
     def decode(
         self, decoder, length: int, batch: dict[str, np.ndarray], rng, labels=None
@@ -106,7 +120,7 @@ class Predictor:
 
 
 def load(
-    artifact: str | None = None,
+    artifact: str | Mapping[str, str] | None = None,
     backbone: str | None = None,
     *,
     vocabulary_file: str | None = None,
@@ -117,51 +131,74 @@ def load(
 ) -> Predictor:
     """Loads an artifact and its backbone; without an artifact, the plain backbone.
 
+    artifact: its folder, or {name: folder} of several that share a batch (prompts of one length);
     backbone: where it lies, None for where the artifact found it; vocabulary_file: None for the one
     the artifact was trained with, else the backbone's; dtype: of the activations; frozen_dtype:
-    what θ is held in. Raises UserError where either cannot be read
-    or they do not belong together.
+    what θ is held in. Raises UserError where either cannot be read or they do not belong together.
     """
-    read = artifacts.read(artifact) if artifact is not None else None
+    several = artifact if isinstance(artifact, Mapping) else {}
+    folders = [artifact] if isinstance(artifact, str) else several.values()
+    every = [artifacts.read(folder) for folder in folders]
+    read = every[0] if every else None
     own = read.facts["backbone"] if read else {}
     path = backbone or own.get("path")
     if path is None and read is not None:
         raise UserError(
-            f"{artifact}: its model started from random values; convert makes a backbone of it"
+            f"{read.path}: its model started from random values; convert makes a backbone of it"
         )
     if path is None:
         raise UserError("give an artifact (--artifact), a backbone (--backbone), or both")
     if vocabulary_file is None and own.get("vocabulary_file"):
         vocabulary_file, extra_ids = own["vocabulary_file"], own["extra_ids"]
-    with _belonging_to(artifact):
+    with _belonging_to(read):
         source = backbones.find(path)
     sizes = t5.T5Config(**own["config"]) if read else backbones.config_of(source)
     config = dataclasses.replace(sizes, dtype=dtype, dropout_rate=0.0)
     devices = sharding.mesh_of(mesh)
     words = backbones.vocabulary(source, vocabulary_file, extra_ids)
     backbones.check_vocabulary(words, config)
-    with _belonging_to(artifact):
+    with _belonging_to(read):
         places = sharding.theta_shardings(devices, config)
         found = backbones.read(source, config, places, frozen_dtype)
     if read is None:
         return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, devices, {})
-    artifacts.check_backbone(read, found.fingerprint, config)
-    frozen, _ = read.method.split(found.theta)
-    tuned = artifacts.fit(read, read.method.abstract(config, found.theta))
+    method, facts = read.method, read.facts
+    abstract = method.abstract(config, t5.abstract_params(config))
+    for one in every:
+        artifacts.check_backbone(one, found.fingerprint, config)
+        _check_alike(read, one)
+    trees = [artifacts.fit(one, abstract) for one in every]
+    tuned = trees[0]
+    if several:
+        method, tuned = method.together(trees)
+        lengths = [one.facts["lengths"] for one in every]
+        facts = facts | {"lengths": {k: max(one[k] for one in lengths) for k in lengths[0]}}
+    frozen, _ = method.split(found.theta)
     tuned = jax.device_put(tuned, sharding.replicated(devices))
-    theta, model = read.method.join(frozen, tuned), t5.T5(config, read.method)
+    theta, model = method.join(frozen, tuned), t5.T5(config, method)
     with sharding.use(devices):
         rows = _row_keys(model, theta, tuned)
     tuned |= {"rows": rows} if rows else {}
-    return Predictor(model, theta, tuned, words, devices, read.facts)
+    return Predictor(model, theta, tuned, words, devices, facts, tuple(several))
+
+
+def _check_alike(first: artifacts.Artifact, other: artifacts.Artifact) -> None:
+    """UserError unless one batch can have examples of both."""
+    if other.method != first.method:
+        raise UserError(
+            f"{other.path}: its method is {other.method}, that of {first.path} is {first.method}: "
+            "artifacts of one batch have the same"
+        )
+    if other.facts.get("sentinel") != first.facts.get("sentinel"):
+        raise UserError(f"{other.path}: of it and {first.path} one task has a sentinel, one none")
 
 
 @contextlib.contextmanager
-def _belonging_to(artifact: str | None) -> Iterator[None]:
+def _belonging_to(artifact: artifacts.Artifact | None) -> Iterator[None]:
     """Within: an error of a backbone names the artifact that it is read for."""
     try:
         yield
     except UserError as error:
         if artifact is None:
             raise
-        raise UserError(f"{artifact}, its backbone: {error}") from None
+        raise UserError(f"{artifact.path}, its backbone: {error}") from None

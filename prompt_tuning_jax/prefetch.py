@@ -30,7 +30,7 @@ def ahead(make: Callable[[int], Made], steps: Iterable[int], depth: int = 2) -> 
         thread.shutdown(cancel_futures=True)
 
 
-def one_behind(results: Iterable[Result]) -> Iterator[Result]:
+def one_behind(results: Iterable[Result]) -> Generator[Result]:
     """The same results, each once the next is there too: what asks the devices for one as it makes
     it has then queued the next while this one is read."""
     before: collections.deque[Result] = collections.deque()

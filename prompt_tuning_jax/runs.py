@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -73,7 +74,7 @@ def choices(runs: Any, common: Choices) -> dict[str, Choices]:
                 found[name], NAMES[setting], value, f"RUNS: {name!r} sets {setting}"
             )
     if len({one.initial_artifact is None for one in found.values()}) > 1:
-        raise UserError("RUNS: INITIAL_ARTIFACT is for all runs or for none")
+        raise UserError("RUNS: INITIAL_ARTIFACT is for all runs or none")
     return found
 
 
@@ -104,9 +105,16 @@ class Run:
 
     state: dict[str, Any]
 
-    def __init__(self, folder: str, own: Choices, shared: dict[str, Any], module: str | None):
-        """shared: the part of the run's identity that the job's runs share; module: one of the
-        user's that has tasks. UserError where the folder holds another run."""
+    def __init__(
+        self, model_dir: str, name: str, own: Choices, shared: dict[str, Any], module: str | None
+    ):
+        """name: its folder in model_dir, "" where the job has no other run. shared: the part of the
+        run's identity that the job's runs share; module: one of the user's that has tasks.
+        UserError where the folder holds another run."""
+        folder = pathlib.Path(model_dir)
+        if name and (folder / "settings.json").exists():
+            raise UserError(f"{model_dir} is one run's folder: RUNS need another MODEL_DIR")
+        self._said = f"{name}, " if name else ""
         self.trained_on = tasks.mixture(own.mixture_or_task_name, module)
         self.evaluated = [task for task, _ in self.trained_on]
         if own.eval_tasks is not None:
@@ -136,7 +144,7 @@ class Run:
                 t.name: t.label_words for t in (*dict(self.trained_on), *self.evaluated)
             },
         }
-        self._dir = run_dir.RunDir(folder, shared | identity)
+        self._dir = run_dir.RunDir(str(folder / name) if name else model_dir, shared | identity)
 
     def require(self, identity: dict[str, Any]) -> None:
         """More of its identity, that is only known later (`RunDir.require`)."""
@@ -159,6 +167,7 @@ class Run:
         mixture = [(t, rate) for t, (_, rate) in zip(train, self.trained_on, strict=True)]
         few, seed = self.own.k_shot, self.own.random_seed
         self.batches = data.TrainingBatches(mixture, k_shot=few, seed=seed, **batching)
+        self.batches.batch(0)  # a corpus that cannot be read is refused before anything is written
         self.evaluations = [Evaluation(tokens, **evaluating) for tokens in held]
 
     def words(self) -> tuple[str, ...]:
@@ -214,8 +223,8 @@ class Run:
             loss = values["loss"]
             if not math.isfinite(loss):
                 raise UserError(
-                    f"{self._dir.path}, step {step}: the loss is {loss}, so the parameters are "
-                    "lost: lower LEARNING_RATE and choose another MODEL_DIR"
+                    f"{self._said}step {step}: the loss is {loss}, so the parameters are lost: "
+                    "lower LEARNING_RATE and choose another MODEL_DIR"
                 )
             self._writer.write("train", step, values)
             told = step, loss
@@ -229,13 +238,13 @@ class Run:
         scores = [evaluation.run(*now, folder) for evaluation in self.evaluations]
         for evaluation, metrics in zip(self.evaluations, scores, strict=True):
             self._writer.write(f"eval/{evaluation.task.name}", step, metrics)
-            tell(f"step {step}: {evaluation.task.name} {_line(metrics)}")
+            tell(f"{self._said}step {step}: {evaluation.task.name} {_line(metrics)}")
         # float32, as the state has it: the same metric again is no improvement
         metric = float(np.float32(scoring.average(zip(self.choosing, scores, strict=False))))
         chosen_by: dict[str, Any] = scores[0]
         if len(self.choosing) > 1:
             self._writer.write("eval/average", step, {"selection": metric})
-            tell(f"step {step}: average {metric:.4g}")
+            tell(f"{self._said}step {step}: average {metric:.4g}")
             named = {e.task.name: m for e, m in zip(self.evaluations, scores, strict=True)}
             chosen_by = {"average": metric, **named}
         self._chosen_by = step, chosen_by

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax import traverse_util
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from prompt_tuning_jax import t5
 from prompt_tuning_jax.errors import UserError
@@ -55,11 +55,21 @@ def make_mesh(data: int = -1, model: int = 1) -> Mesh:
 
 def mesh_of(sizes: dict[str, int] | None) -> Mesh:
     """`make_mesh` of what a user's MESH says, None for all devices over "data"."""
+    return make_mesh(**_sizes(sizes))
+
+
+def plan_of(sizes: dict[str, int] | None) -> AbstractMesh:
+    """The same without the devices, which need not be there; data = -1: one row of them."""
+    data, model = (max(1, _sizes(sizes).get(axis, 1)) for axis in ("data", "model"))
+    return AbstractMesh((data, model), ("data", "model"))
+
+
+def _sizes(sizes: dict[str, int] | None) -> dict[str, int]:
     sizes = {} if sizes is None else sizes
     known = isinstance(sizes, dict) and set(sizes) <= {"data", "model"}
     if not known or not all(isinstance(size, int) for size in sizes.values()):
         raise UserError(f"MESH = {sizes!r}: sizes of data and model, {{'data': 8, 'model': 4}}")
-    return make_mesh(**sizes)
+    return sizes
 
 
 @contextlib.contextmanager
@@ -74,7 +84,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def _sharding(mesh: Mesh, path: str, shape: tuple[int, ...], names: tuple) -> NamedSharding:
+def _sharding(
+    mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...], names: tuple
+) -> NamedSharding:
     spec = [dict(RULES)[name] if name else None for name in names]
     for axis, size, name in zip(spec, shape, names, strict=True):
         if axis and size % mesh.shape[axis]:
@@ -84,7 +96,7 @@ def _sharding(mesh: Mesh, path: str, shape: tuple[int, ...], names: tuple) -> Na
     return NamedSharding(mesh, PartitionSpec(*spec))
 
 
-def theta_shardings(mesh: Mesh, config: t5.T5Config) -> Any:
+def theta_shardings(mesh: Mesh | AbstractMesh, config: t5.T5Config) -> Any:
     """A NamedSharding for every leaf of θ. UserError where an axis does not divide one."""
     heads = mesh.shape["model"]
     if config.num_heads % heads:

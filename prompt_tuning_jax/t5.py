@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning_jax.attention import Keys, attention
+from prompt_tuning_jax.int8 import Int8
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
 from prompt_tuning_jax.streams import Context, Encoded, Pair, Seen, Stream
@@ -69,7 +70,7 @@ class Attention(nn.Module):
     """Multi-head attention, self or cross.
 
     cache: keys and values that are already there, "self" [B,S,H,K] (slots to be filled while
-    decoding), "cross" [B,S,H,K] and "rows" [N,P,H,K]; it returns with those that were used.
+    decoding), "cross" [B,H,K,S] and "rows" [N,P,H,K]; it returns with those that were used.
     """
 
     config: T5Config
@@ -112,7 +113,10 @@ class Attention(nn.Module):
         else:
             bias, visible = None, context.memory_visible
             if "cross" not in cache:
-                cache = cache | {"cross": keys_and_values(context.memory)}
+                # [B,S,H,K] -> [B,H,K,S], as every step of decoding reads them
+                pair = (a.transpose(0, 2, 3, 1) for a in keys_and_values(context.memory))
+                cache = cache | {"cross": tuple(pair)}
+            k, v = (a.transpose(0, 3, 1, 2) for a in cache["cross"])
         rows = []
         if context.seen is not None and site.part == (
             "self" if context.memory is None else "cross"
@@ -128,7 +132,7 @@ class Attention(nn.Module):
             added = [Keys(*pair) for pair in extra]
             return attention(q, [Keys(k, v, bias, visible), *rows, *added], drop)
 
-        y = self.method.attend(tuned, site, step, q, *cache[site.part], ())
+        y = self.method.attend(tuned, site, step, q, k, v, ())
         # [B,T,H,K] -> [B,T,H*K] -> [B,T,D]
         y = y.astype(dtype).reshape(*y.shape[:-2], joined)
         return project("out", y, c.emb_dim, ("joined_kv", "embed")), cache
@@ -185,7 +189,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, carry, tuned, layer, cache, context: Context):
-        c, m, (x, side) = self.config, self.method, carry
+        c, m, (x, side), given = self.config, self.method, carry, cache
         rng = self.make_rng("dropout") if self.train else None
         site = Site(self.stack, layer=layer, train=self.train, rng=rng)
         if c.relpos_per_layer:
@@ -207,7 +211,9 @@ class Layer(nn.Module):
             y = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,))(y, deterministic=not self.train)
             x = nn.with_logical_constraint(x + y, (context.axis, "length", "embed"))
         side = m.side(tuned, site._replace(part="layer"), x, side)
-        return (x, side), (cache if context.keep else None)
+        # what was there already stays where it is: the scan would copy it
+        new = {name: pair for name, pair in cache.items() if name == "self" or name not in given}
+        return (x, side), (new if context.keep else None)
 
 
 def _distances(config: T5Config, stack: str) -> RelativePositions:
@@ -326,7 +332,8 @@ class Decoder(nn.Module):
         x = dropout(stream.x)
         side = m.side_start(tuned["shared"], site, x, encoded.side)
         layers, index = _layers(c, m, "decoder", train)
-        (x, side), cache = layers((x, side), tuned["decoder"], index, cache, context)
+        (x, side), new = layers((x, side), tuned["decoder"], index, cache, context)
+        cache |= new or {}
         x = dropout(Norm(name="decoder_norm")(x))
         x = m.head(tuned["shared"], site, x, side).astype(jnp.float32)
         if c.logits_via_embedding:
@@ -349,7 +356,9 @@ class Embed(nn.Module):
 
     def __call__(self, tokens):
         # [B,T] -> [B,T,D]
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+        table = self.embedding
+        rows = table[tokens] if isinstance(table, Int8) else jnp.take(table, tokens, axis=0)
+        return rows.astype(self.config.dtype)
 
 
 class T5(nn.Module):

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import logging
 import math
-import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +21,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import artifacts, backbones, data, prefetch, scoring, sharding, t5
+from prompt_tuning_jax import (
+    artifacts,
+    backbones,
+    data,
+    fingerprint,
+    prefetch,
+    scoring,
+    sharding,
+    t5,
+)
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
@@ -111,7 +119,7 @@ def train(
     }
     own = (mixture_or_task_name, eval_tasks, k_shot, random_seed, initial_artifact)
     trained = {
-        name: Run(os.path.join(model_dir, name), choice, shared, mixture_or_task_module)
+        name: Run(model_dir, name, choice, shared, mixture_or_task_module)
         for name, choice in choices(runs, Choices(*own, method, optimizer)).items()
     }
     every = list(trained.values())
@@ -166,7 +174,7 @@ def train(
         logging.warning("INITIAL_CHECKPOINT_PATH is None: the model starts from random values")
         seed = jax.random.key(random_seed)
         theta = jax.jit(random_start, static_argnums=1, out_shardings=places)(seed, config)
-        mark = backbones.fingerprint(theta)
+        mark = fingerprint.of(theta)
     else:
         # what the method will train out of θ is no place to save bytes
         _, taken = jax.eval_shape(method.split, t5.abstract_params(config))
@@ -253,8 +261,10 @@ def train(
             pairs = [step_of_one(states[0], batches[0], seeds[0], rates[0], frozen)]
         else:
             # every leaf [runs,…]: the frozen weights multiply all runs' examples at once
-            each = (stacked(trees) for trees in (states, batches, seeds, rates))
-            found = jax.vmap(step_of_one, (0, 0, 0, 0, None))(*each, frozen)
+            together = jax.vmap(step_of_one, (0, 0, 0, 0, None))
+            found = together(
+                stacked(states), stacked(batches), stacked(seeds), stacked(rates), frozen
+            )
             pairs = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(states))]
         return [state for state, _ in pairs], [report for _, report in pairs]
 

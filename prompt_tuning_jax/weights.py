@@ -1,6 +1,6 @@
 """A weight of the frozen model, with T5X's logical axis names, and what T5 does with one: matrix
-product and norm. A weight starts as float32 and may be held in bfloat16; it is computed with in the
-activations' dtype."""
+product and norm. A weight starts as float32 and may be held in bfloat16 or int8; it is computed
+with in the activations' dtype."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from prompt_tuning_jax.int8 import Int8
+
 
 def weight(
     module: nn.Module, name: str, init: Callable, shape: tuple[int, ...], axes: tuple[str, ...]
-) -> jax.Array:
-    """`module`'s parameter `name`, one axis name a dimension."""
+) -> jax.Array | Int8:
+    """`module`'s parameter `name`, one axis name a dimension. Int8 where θ is held so: of a tree
+    that stands for an array flax compares the first leaf's shape, its values'."""
     value: Any = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
     return value
 
@@ -32,7 +35,7 @@ class Kernel(nn.Module):
     def __call__(self, x):
         init = nn.initializers.variance_scaling(self.scale, "fan_in", self.distribution)
         kernel = weight(self, "kernel", init, (x.shape[-1], self.features), self.axes)
-        return jnp.dot(x, kernel.astype(x.dtype))
+        return x @ (kernel if isinstance(kernel, Int8) else kernel.astype(x.dtype))
 
 
 class Norm(nn.Module):

@@ -17,9 +17,11 @@ import other_methods
 import small
 import tiny_vocabulary
 
-from prompt_tuning_jax import methods, sharding, t5, train
+from prompt_tuning_jax import backbones, methods, sharding, t5, train
+from prompt_tuning_jax.interop.leaf import Checkpoint
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.method import Chain, Method
+from prompt_tuning_jax.methods.full import Full
 from prompt_tuning_jax.optimizers import LearningRate, Optax
 from prompt_tuning_jax.vocabulary import Vocabulary
 
@@ -116,6 +118,43 @@ def job(method: Method, mesh) -> Job:
     )
     jitted = small.quick_jit(update, out_shardings=(places, None))
     return Job(method, mesh, theta, frozen, taken, axes, places, tx, jitted)
+
+
+def objective(method: Method, config=small.CONFIG):
+    """(tuned, frozen) -> (the batch's mean loss, its gradient of `tuned`), compiled."""
+    model, batch = t5.T5(config, method), small.batch()
+
+    def loss(tuned, frozen):
+        theta = {"params": method.join(frozen, tuned)}
+        rngs = {"dropout": jax.random.key(0)}
+        logits = model.apply(theta, method.export(tuned), batch, True, rngs=rngs)
+        return Loss().tokens(logits, batch["decoder_target_tokens"])[0].mean()
+
+    return small.quick_jit(jax.value_and_grad(loss))
+
+
+# of those that leave any of θ frozen, and of one that takes some
+OVER_INT8 = {
+    name: method
+    for name, method in (PACKAGED | CHAINS).items()
+    if method.split(t5.abstract_params(small.CONFIG))[0]
+} | {"some of θ": Full((".*/query/kernel", "token_embedder/.*"))}
+
+
+def over_int8(method: Method, mesh):
+    """θ on a mesh, what of it stays frozen in int8; a `tuned`; and its (loss, gradient) there."""
+    places = sharding.theta_shardings(mesh, small.CONFIG)
+    there = Checkpoint("memory", backbones.leaves_of(small.theta()), small.CONFIG)
+    _, taken = method.split(small.theta())
+    theta = backbones.read(there, small.CONFIG, places, "int8", taken.__contains__).theta
+    start = method.read(vocabulary(), ("True", "False"))
+    tuned = small.init(method, small.theta(), start=start, seed=1) | {"theta": taken}
+    # off its start, where much of a gradient is zero
+    moved = jax.tree.map(
+        lambda leaf: leaf + 0.01 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), tuned
+    )
+    with sharding.use(mesh):
+        return theta, moved, objective(method)(moved, method.split(theta)[0])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Run in a process of 8 simulated devices (conftest.py): python on_eight_devices.py FOLDER
 
 Trains the methods of methods/ and the chains of the contract on a 2x4 mesh and writes
-FOLDER/NAME.npz; writes what meshes
-there are, and what a backbone is when it is read onto one, into FOLDER/facts.json.
+FOLDER/NAME.npz; writes one step's loss and gradient over int8 into "FOLDER/int8 NAME.npz", and what
+meshes there are, and what a backbone is when it is read onto one, into FOLDER/facts.json.
 """
 
 import collections
@@ -72,6 +72,16 @@ def read_backbone(folder):
     }
 
 
+def pieces_of(theta):
+    """The shapes that the devices hold of every leaf of an int8 θ, "…/kernel/scale" and so on."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): [
+            list(shard.data.shape) for shard in leaf.addressable_shards
+        ]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(theta)
+    }
+
+
 if __name__ == "__main__":
     out = pathlib.Path(sys.argv[1])
     wanted = [(-1, 1), (-1, 4), (2, 4), (2, 2), (1, 1), (3, 1), (4, 4), (-1, 16)]
@@ -79,6 +89,11 @@ if __name__ == "__main__":
         "meshes": {f"{data}x{model}": mesh(data, model) for data, model in wanted},
         "backbones": {name: read_backbone(str(out / name)) for name in write_backbones(out)},
     }
+    for name, method in contract.OVER_INT8.items():
+        theta, _, (loss, gradient) = contract.over_int8(method, sharding.make_mesh(2, 4))
+        np.savez(out / f"int8 {name}.npz", loss=loss, **contract.leaves(gradient))
+        if name == "Prompt":  # it takes nothing out of θ
+            facts["int8"] = pieces_of(theta)
     (out / "facts.json").write_text(json.dumps(facts))
     for name, method in (contract.PACKAGED | contract.CHAINS).items():
         trial = contract.run(method, sharding.make_mesh(2, 4))

@@ -13,7 +13,7 @@ import tiny_vocabulary
 from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
-from prompt_tuning_jax import backbones, sharding
+from prompt_tuning_jax import backbones, fingerprint, sharding
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.vocabulary import Vocabulary
 
@@ -42,7 +42,7 @@ def read(path, config=CONFIG):
 def test_every_value_comes_back(written):
     backbone = read(written)
     assert small.same(backbone.theta, THETA)
-    assert backbone.fingerprint == backbones.fingerprint(THETA)
+    assert backbone.fingerprint == fingerprint.of(THETA)
     assert backbones.vocabulary(str(written)).encode("a cat")[:1] != []
     assert {file.name for file in written.iterdir()} == {
         "backbone.json",
@@ -66,20 +66,18 @@ def rounded(leaf):
 
 
 def test_the_fingerprint_is_of_names_and_values_rounded_to_bfloat16():
-    own, apart = backbones.fingerprint(THETA), t5x_files.unstacked(THETA)
-    assert backbones.fingerprint(traverse_util.unflatten_dict(apart, sep="/")) == own
+    own, apart = fingerprint.of(THETA), t5x_files.unstacked(THETA)
+    assert fingerprint.of(traverse_util.unflatten_dict(apart, sep="/")) == own
     flat = traverse_util.flatten_dict(THETA)
     assert (
-        backbones.fingerprint(
-            traverse_util.unflatten_dict({k: rounded(v) for k, v in flat.items()})
-        )
+        fingerprint.of(traverse_util.unflatten_dict({k: rounded(v) for k, v in flat.items()}))
         == own
     )
-    assert backbones.fingerprint(small.theta(seed=1)) != own
+    assert fingerprint.of(small.theta(seed=1)) != own
     for name, leaf in flat.items():
         moved = leaf.copy()
         moved.ravel()[0] += 1
-        assert backbones.fingerprint(traverse_util.unflatten_dict(flat | {name: moved})) != own
+        assert fingerprint.of(traverse_util.unflatten_dict(flat | {name: moved})) != own
     swapped = flat | {
         ("encoder", "layers", "mlp", "wi_0", "kernel"): flat[
             "encoder", "layers", "mlp", "wi_1", "kernel"
@@ -88,7 +86,7 @@ def test_the_fingerprint_is_of_names_and_values_rounded_to_bfloat16():
             "encoder", "layers", "mlp", "wi_0", "kernel"
         ],
     }
-    assert backbones.fingerprint(traverse_util.unflatten_dict(swapped)) != own
+    assert fingerprint.of(traverse_util.unflatten_dict(swapped)) != own
 
 
 # ---- what is refused -----------------------------------------------------------------------
@@ -161,7 +159,7 @@ def test_several_files(written, tmp_path, monkeypatch):
     monkeypatch.setattr(backbones, "FILE_BYTES", 4096)
     words, path = backbones.vocabulary(str(written)), tmp_path / "parted"
     mark = backbones.write(str(path), "parted", CONFIG, backbones.leaves_of(THETA), words)
-    assert mark == backbones.fingerprint(THETA)
+    assert mark == fingerprint.of(THETA)
     files = sorted(path.glob("params-*.safetensors"))
     count = len(files)
     assert count > 2 and files[1].name == f"params-00002-of-{count:05}.safetensors"

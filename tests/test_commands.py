@@ -184,6 +184,9 @@ def test_infer_of_nothing_writes_an_empty_file(job, tuned):
 # T5 1.1's parameters: the paper's table 4 less one prompt row.
 SMALL, BASE, XXL = 76_961_152, 247_577_856, 11_135_332_352
 EMBEDDINGS = 32_128 * 512
+# 24 + 24 layers of 2 and 3 norms, and the two stacks' last ones, are on each of four devices whole
+XXL_NORMS = (24 * 2 + 24 * 3 + 2) * 4096
+XXL_ON_FOUR = XXL_NORMS + (XXL - XXL_NORMS) // 4
 
 
 @pytest.mark.parametrize(
@@ -238,6 +241,25 @@ def test_describe_counts(job, flags, frozen, tuned):
     facts = json.loads(job.ok("describe", *flags).out)
     assert (facts["frozen_parameters"], facts["tuned_parameters"]) == (frozen, tuned)
     assert facts["tuned_fraction"] == pytest.approx(tuned / (frozen + tuned))
+
+
+@pytest.mark.parametrize(
+    ("flags", "held"),
+    [
+        ([], 4 * XXL),
+        (["--gin.FROZEN_DTYPE='bfloat16'"], 2 * XXL),
+        # logits and embedding are cut, and of each layer all but its norms
+        (["--gin.MESH={'data': 2, 'model': 4}"], XXL_ON_FOUR * 4),
+    ],
+)
+def test_describe_counts_the_bytes_on_a_device(job, flags, held):
+    flags = [
+        "--gin_file=models/t5_1_1_xxl_prompt.gin",
+        "--gin_file=runs/prompt_finetune.gin",
+        *flags,
+    ]
+    facts = json.loads(job.ok("describe", *flags).out)
+    assert facts["frozen_bytes_per_device"] == held
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,43 @@ def test_a_prompt_trained_on_one_format_belongs_to_all(job):
     assert half["teacher_forced_loss"] == pytest.approx(loss, rel=0.02)
 
 
+def test_int8_ahead_of_time_is_int8_on_read(job):
+    mark = fingerprint(job.ok("convert", "--backbone=backbone", "--dtype=int8", "--output=small"))
+    assert mark == backbones.find(str(job.folder / "backbone")).fingerprint
+    sizes = [(job.folder / f / "params.safetensors").stat().st_size for f in ("backbone", "small")]
+    assert sizes[1] < 0.4 * sizes[0]  # of so small a model, names and table of contents included
+    files = ("models/checkpoint.gin", "methods/full.gin", "runs/prompt_finetune.gin", "reviews.gin")
+    lengths = {"TASK_FEATURE_LENGTHS": {"inputs": 40, "targets": 4}, "BATCH_SIZE": 8}
+    macros = {
+        "MODEL_DIR": "over_int8",
+        "INITIAL_CHECKPOINT_PATH": "backbone",
+        "FROZEN_DTYPE": "int8",
+        "TUNED_LEAVES": ["decoder/logits_dense/kernel"],
+        "TRAIN_STEPS": 2,
+        "DROPOUT_RATE": 0.0,
+    }
+    job.ok("train", *(f"--gin_file={file}" for file in files), **macros, **lengths)
+    own = json.loads((job.folder / "over_int8" / "artifact" / "artifact.json").read_text())
+    flags = (*EVALUATE, "--artifact=over_int8/artifact")
+    results = [
+        job.ok("evaluate", *flags, where, BATCH_SIZE=8, FROZEN_DTYPE="int8").result["metrics"]
+        for where in ("--backbone=backbone", "--backbone=small")
+    ]
+    assert results[0] == results[1] == pytest.approx(own["metrics"])
+    # the whole of a tuned model too: its parts that were held in int8 are the same again
+    job.ok("convert", "--artifact=over_int8/artifact", "--dtype=int8", "--output=tuned")
+    one, other = (backbones.find(str(job.folder / f)).leaves for f in ("small", "tuned"))
+    changed = [n for n in one if not np.array_equal(one[n].whole(), other[n].whole())]
+    assert changed == ["decoder/logits_dense/kernel"]
+    for given in (
+        ("--backbone=small",),
+        ("--artifact=over_int8/artifact", "--backbone=small"),
+    ):
+        done = job.run("convert", *given, "--output=nothing")
+        assert done.status == 2 and done.err.count("\n") == 1
+        assert "small: it is int8, from which its values do not come back" in done.err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -98,7 +135,11 @@ def test_a_prompt_trained_on_one_format_belongs_to_all(job):
         (("--backbone=t5x",), "did you mean t5x/checkpoint_1100000?"),
         (("--backbone=backbone", *LARGE), "ids with its sentinels, and the model has"),
         (("--backbone=backbone", "--format=torch"), "FORMAT = 'torch': choose from backbone, hug"),
-        (("--backbone=backbone", "--dtype=int8"), "DTYPE = 'int8': choose from float32, bfloat16"),
+        (
+            ("--backbone=backbone", "--dtype=int4"),
+            "DTYPE = 'int4': choose from float32, bfloat16, ",
+        ),
+        (("--backbone=backbone", HUGGINGFACE, "--dtype=int8"), "'int8': choose from float32, bfl"),
         (("--backbone=backbone", HUGGINGFACE, "--output=t5x"), "t5x is there already"),
     ],
 )

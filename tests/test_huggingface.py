@@ -15,7 +15,7 @@ import tiny_vocabulary
 from huggingface_state import to_state
 from safetensors.numpy import load_file, save_file
 
-from prompt_tuning_jax import backbones, sharding
+from prompt_tuning_jax import backbones, fingerprint, sharding
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import huggingface
 from prompt_tuning_jax.vocabulary import Vocabulary
@@ -99,7 +99,7 @@ def test_every_value_comes_back(name, files, tmp_path):
     assert backbones.config_of(str(folder)).architecture() == config.architecture()
     backbone = read(folder, config)
     assert small.same(backbone.theta, theta)
-    assert backbone.fingerprint == backbones.fingerprint(theta)
+    assert backbone.fingerprint == fingerprint.of(theta)
 
 
 def test_half_precision_files(tmp_path):

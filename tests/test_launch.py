@@ -78,6 +78,16 @@ def test_search_paths_and_the_folder_of_a_given_file(house):
     assert house.result("--gin_file=elsewhere/found.gin", MODEL_DIR)["train_steps"] == 8
 
 
+def test_a_folder_of_an_include_s_name_is_not_in_its_way(tmp_path):
+    """MODEL_DIR=runs/a leaves a folder "runs" where the next command looks for runs/….gin."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "my.gin").write_text('include "runs/infer.gin"\n')
+    command = [sys.executable, "-m", "prompt_tuning_jax.infer", "--gin_file=my.gin"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    # the includes were read
+    assert done.stderr == "error: give an artifact (--artifact), a backbone (--backbone), or both\n"
+
+
 def test_plain_flags_set_macros_to_strings(house):
     house.write(
         "evaluate.gin",

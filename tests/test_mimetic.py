@@ -10,7 +10,7 @@ import pytest
 import tiny_run
 from flax import traverse_util
 
-from prompt_tuning_jax import backbones, t5
+from prompt_tuning_jax import fingerprint, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.mimetic import NEIGHBOURS, Mimetic
 from prompt_tuning_jax.relative_positions import RelativePositions
@@ -179,6 +179,6 @@ def test_a_run_from_random_values_begins_there(tmp_path):
     made = json.loads((job.folder / "new" / "artifact" / "artifact.json").read_text())
     config = dataclasses.replace(tiny_run.CONFIG, num_heads=6, head_dim=4)
     theta = jax.jit(Mimetic(), static_argnums=1)(jax.random.key(0), config)
-    assert made["backbone"]["fingerprint"] == backbones.fingerprint(theta)
+    assert made["backbone"]["fingerprint"] == fingerprint.of(theta)
     refused = job.run("train", *tiny_run.training(), *flags, MODEL_DIR="other", TRAIN_STEPS=1)
     assert refused.status == 2 and "NUM_HEADS = 2" in refused.err

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
+import tiny_run
 import tiny_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -332,3 +333,29 @@ def test_a_sequence_s_average_is_its_own_in_a_packed_row():
     weights = Loss(normalizing_factor="AVERAGE_PER_SEQUENCE").weights(batch)
     wanted = np.array([[1, 1 / 3, 1 / 3, 1 / 3, 0], [1 / 2, 1 / 2, 0, 0, 0]]) / 3
     np.testing.assert_allclose(weights, wanted, rtol=1e-6)
+
+
+# ---- a run ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    return tiny_run.Job(tmp_path_factory.mktemp("job"))
+
+
+def losses(folder):
+    return [line["loss"] for line in tiny_run.metrics(folder) if line["kind"] == "train"]
+
+
+def test_a_packed_run_is_the_unpacked_one_and_can_be_resumed(job):
+    packed = {"PACK": True, "DROPOUT_RATE": 0.0, "EVAL_TASKS": [], "TRAIN_STEPS": 6}
+    whole = job.train("packed", method="lora", **packed)
+    plain = job.train("plain", method="lora", **packed | {"PACK": False})
+    assert losses(whole) == pytest.approx(losses(plain), rel=1e-4)
+    job.train("parts", method="lora", **packed | {"TRAIN_STEPS": 4})
+    parts = job.train("parts", method="lora", **packed)
+    assert losses(parts) == losses(whole)
+    refused = job.run(
+        "train", *tiny_run.training("lora"), MODEL_DIR="packed", **packed | {"PACK": False}
+    )
+    assert refused.status == 2 and "pack" in refused.err

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 seqio = pytest.importorskip("seqio")
-from prompt_tuning_jax import data, scoring, tasks  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from prompt_tuning_jax import data, packing, scoring, tasks  # noqa: E402
 from prompt_tuning_jax.errors import UserError  # noqa: E402
 from prompt_tuning_jax.tasks import pretraining, sentinel, seqio_adapter  # noqa: E402
 from prompt_tuning_jax.tasks.sources import Generated  # noqa: E402
@@ -133,6 +135,40 @@ def test_batches_of_a_tiny_task(tiny_file, cb_folder, name):
 def test_batches_of_rte(shared, name):
     folder = str(shared / "data/superglue")
     check_batches(name, t5_file(shared), {"inputs": 128, "targets": 4}, folder, "validation")
+
+
+def test_packed_rows():
+    """Packed as seqio packs them, the same examples give the same batch; prompt_ids are ours."""
+    rng = np.random.default_rng(0)
+    sizes = [(rng.integers(1, 15), rng.integers(1, 6)) for _ in range(30)]
+    pairs = [tuple(rng.integers(3, 90, n).astype(np.int32) for n in size) for size in sizes]
+    spec = tf.TensorSpec([None], tf.int32)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ({"inputs": inputs, "targets": targets} for inputs, targets in pairs),
+        output_signature={"inputs": spec, "targets": spec},
+    )
+    rows = list(
+        seqio.EncDecFeatureConverter(pack=True)(
+            dataset, {"inputs": 40, "targets": 12}
+        ).as_numpy_iterator()
+    )
+    theirs = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    counts = theirs["encoder_segment_ids"].max(1)
+    assert counts.sum() == len(pairs) and counts.max() > 2
+    # seqio's segments in the order of its rows
+    shape = packing.Shape(len(rows), 40, 12, int(counts.max()))
+    whole = {tuple(inputs.tolist()): (inputs, targets) for inputs, targets in pairs}
+    assert len(whole) == len(pairs)
+    found = [
+        whole[tuple(row["encoder_input_tokens"][row["encoder_segment_ids"] == n + 1].tolist())]
+        for row, count in zip(rows, counts, strict=True)
+        for n in range(count)
+    ]
+    ours = packing.batch(found, shape, np.repeat(np.arange(len(rows)), counts), [0] * len(found))
+    assert ours.keys() == theirs.keys() | {"prompt_ids"}
+    for name, expected in theirs.items():
+        assert ours[name].dtype == expected.dtype
+        np.testing.assert_array_equal(ours[name], expected)
 
 
 def check_scores(name, file, folder, split, other_texts, extra_ids=100):

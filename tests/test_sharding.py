@@ -9,7 +9,7 @@ import small
 from flax import traverse_util
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from prompt_tuning_jax import backbones, sharding
+from prompt_tuning_jax import fingerprint, sharding
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.methods.full import Full
 from prompt_tuning_jax.methods.prompt import Prompt
@@ -102,7 +102,7 @@ def test_a_backbone_is_read_straight_to_its_shards(facts, name):
     """Of any format; no piece that is read of a leaf on a 2x4 mesh is more than a device holds, and
     the two devices that hold the same share it."""
     found = facts["backbones"][name]
-    assert found["same"] and found["fingerprint"] == backbones.fingerprint(small.theta())
+    assert found["same"] and found["fingerprint"] == fingerprint.of(small.theta())
     assert found["embedding_on_each_device"] == [[96 // 4, 16]] * 8
     largest = found["largest"]
     assert largest["token_embedder/embedding"] == 96 * 16 // 4

@@ -18,7 +18,7 @@ import t5x_files
 import tensorstore
 from flax import traverse_util
 
-from prompt_tuning_jax import backbones, sharding, t5
+from prompt_tuning_jax import backbones, fingerprint, sharding, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import storage, t5x_names
 
@@ -64,7 +64,7 @@ def test_every_value_comes_back(way, tmp_path):
     folder = WAYS[way](tmp_path / "checkpoint_7")
     backbone = read(folder)
     assert small.same(backbone.theta, THETA)
-    assert backbone.fingerprint == backbones.fingerprint(THETA)
+    assert backbone.fingerprint == fingerprint.of(THETA)
     # the sizes are those of the shapes
     assert backbones.config_of(str(folder)).architecture() == CONFIG.architecture()
 
@@ -91,7 +91,7 @@ def test_bfloat16_files(tmp_path):
         backbone = read(folder)
         assert small.same(backbone.theta, jax.tree.map(lambda a: a.astype(np.float32), rounded))
         # what a fingerprint is of, in whatever dtype the values lie
-        assert backbone.fingerprint == backbones.fingerprint(THETA)
+        assert backbone.fingerprint == fingerprint.of(THETA)
 
 
 def test_held_in_bfloat16_but_for_what_is_tuned(tmp_path):

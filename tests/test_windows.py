@@ -362,6 +362,8 @@ def test_what_a_corpus_cannot_tell(vocabulary, tmp_path, cache):
         data.TrainingBatches([(tokens, "proportional")], 8, 0)
     with pytest.raises(UserError, match="k_shot 4: task own has no labels"):
         data.TrainingBatches([(tokens, 1.0)], 8, 0, k_shot=4)
+    with pytest.raises(UserError, match="PACK: task .*'s windows fill their rows"):
+        data.TrainingBatches([(tokens, 1.0)], 8, 0, pack=True)
     with pytest.raises(UserError, match="2 tokens or more"):
         data.training_set(task_of(SOME), vocabulary, {"inputs": 1, "targets": 8})
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prompt_tuning_jax import int8
 from prompt_tuning_jax.t5 import T5Config
 
 
@@ -57,6 +58,33 @@ class Leaf(NamedTuple):
         """Every value in another dtype."""
         return Leaf(self.shape, lambda index: np.asarray(self.read(index)).astype(dtype))
 
+    def quantised(self, axis: int) -> tuple[Leaf, Leaf]:
+        """int8.quantise's values and scale. Each piece is read once, whole along `axis`."""
+        axis %= len(self.shape)
+        before, after = self.shape[:axis], self.shape[axis + 1 :]
+        held: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+        def both(index):
+            whole = (*index[:axis], slice(None), *index[axis + 1 :])
+            if str(whole) not in held:
+                held[str(whole)] = int8.quantise(self.read(whole), axis)
+            return held[str(whole)]
+
+        def values(index):
+            return both(index)[0][(slice(None),) * axis + (index[axis],)]
+
+        return Leaf(self.shape, values), Leaf((*before, 1, *after), lambda index: both(index)[1])
+
+    def times(self, scale: Leaf) -> Leaf:
+        """int8 values and their scale -> what they stand for, float32."""
+
+        def read(index):
+            channels = zip(index, scale.shape, strict=True)
+            own = tuple(slice(None) if size == 1 else part for part, size in channels)
+            return int8.floats(self.read(index), scale.read(own))
+
+        return Leaf(self.shape, read)
+
     def whole(self) -> np.ndarray:
         """All values."""
         return self.read((slice(None),) * len(self.shape))
@@ -68,7 +96,8 @@ class Checkpoint(NamedTuple):
     path: where it is, as the user says it; leaves: by T5X's names, layers one by one
     ("encoder/layers_0/…") or stacked ("encoder/layers/…", the layer first); config: None where the
     files do not tell; vocabulary: the SentencePiece model beside it and its number of sentinels;
-    fingerprint: what its values should have.
+    fingerprint: what its values should have; quantised: where they are held in int8, what these
+    should have, `fingerprint` being that of the values that they were made from.
     """
 
     path: str
@@ -76,3 +105,4 @@ class Checkpoint(NamedTuple):
     config: T5Config | None = None
     vocabulary: tuple[str, int] | None = None
     fingerprint: str | None = None
+    quantised: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -16,22 +16,25 @@ from prompt_tuning_jax.interop.leaf import Leaf
 DTYPES = ("F64", "F32", "F16", "BF16")
 
 
-def read(file: pathlib.Path) -> dict[str, Leaf]:
-    """The tensors of a file, not yet read. UserError for a file that is missing or broken."""
+def read(file: pathlib.Path, dtypes: Sequence[str] = DTYPES) -> dict[str, Leaf]:
+    """The tensors of a file, not yet read. UserError for a file that is missing or broken, and, as
+    it is read, for a tensor of none of `dtypes`."""
     try:
         tensors = safe_open(file, framework="np")
         pieces = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file}: cannot be read ({reason(error)})") from None
     return {
-        name: Leaf(tuple(piece.get_shape()), functools.partial(_piece, f"{file}: {name}", piece))
+        name: Leaf(
+            tuple(piece.get_shape()), functools.partial(_piece, f"{file}: {name}", dtypes, piece)
+        )
         for name, piece in pieces.items()
     }
 
 
-def _piece(place: str, tensor, index: tuple[slice, ...]) -> np.ndarray:
-    if tensor.get_dtype() not in DTYPES:
-        raise UserError(f"{place} is {tensor.get_dtype()}, not {', '.join(DTYPES)}")
+def _piece(place: str, dtypes: Sequence[str], tensor, index: tuple[slice, ...]) -> np.ndarray:
+    if tensor.get_dtype() not in dtypes:
+        raise UserError(f"{place} is {tensor.get_dtype()}, not {', '.join(dtypes)}")
     # a scalar has no axis to cut
     return tensor[index] if index else tensor[...]
 

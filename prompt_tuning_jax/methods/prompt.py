@@ -109,6 +109,13 @@ class Prompt(Method):
     def exported(self):
         return dataclasses.replace(self, start=Uniform())
 
+    def together(self, tuned):
+        prompts = [tree["shared"]["prompt"] for tree in tuned]
+        if self.prompts > 1:
+            raise UserError(f"{self.prompts} prompts are in each artifact: load one")
+        both = {"prompt": jnp.concatenate(prompts)}
+        return dataclasses.replace(self, prompts=len(tuned)), {**tuned[0], "shared": both}
+
     def embed(self, shared, site, stream):
         if site.stack != "encoder":
             return stream

@@ -1,0 +1,111 @@
+"""Ours at the work of `peer_work.py`; `peers.py` runs it."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import peer_work
+
+from prompt_tuning_jax import backbones, host_memory, sharding, t5
+from prompt_tuning_jax.decoding import Greedy
+from prompt_tuning_jax.evaluate import _sums
+from prompt_tuning_jax.losses import Loss
+from prompt_tuning_jax.method import Method
+from prompt_tuning_jax.methods.prompt import Prompt
+from prompt_tuning_jax.optimizers import Adafactor
+from prompt_tuning_jax.predictor import decode
+from prompt_tuning_jax.train import update
+
+SETTINGS: dict[str, Any] = {"remat_policy": "minimal"}  # as gin_configs/models/t5_1_1.gin
+
+
+class Endless(Greedy):
+    """Greedy decoding that never ends a sequence."""
+
+    def choose(self, log_probs, rng):
+        return super().choose(log_probs.at[:, peer_work.EOS].set(-jnp.inf), rng)
+
+
+def batch_of(work: peer_work.Work) -> dict[str, jax.Array]:
+    inputs, targets = (jnp.asarray(a, jnp.int32) for a in work.tokens())
+    return {
+        "encoder_input_tokens": inputs,
+        "decoder_input_tokens": jnp.pad(targets[:, :-1], ((0, 0), (1, 0))),
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": jnp.ones_like(targets),
+    }
+
+
+def method_of(work: peer_work.Work) -> Method:
+    return Prompt(work.prompt) if work.prompt else Method()
+
+
+def start(work: peer_work.Work, method: Method):
+    """(model, θ, tuned): the checkpoint's, and the prompt's rows."""
+    config = backbones.config_of(work.checkpoint, **SETTINGS)
+    places = sharding.theta_shardings(sharding.mesh_of(None), config)
+    theta = backbones.read(work.checkpoint, config, places).theta
+    abstract = method.abstract(config, theta)
+    tuned = jax.tree.map(lambda leaf: jnp.asarray(work.rows()).reshape(leaf.shape), abstract)
+    return t5.T5(config, method), theta, tuned
+
+
+def training(work: peer_work.Work):
+    """The step of train.py."""
+    method, optimizer = method_of(work), Adafactor()
+    model, theta, tuned = start(work, method)
+    tx = optimizer.build(method.axes(model.config, tuned))
+    state = {"tuned": tuned, "opt_state": jax.jit(tx.init)(tuned), "step": jnp.int32(0)}
+    batch, rng = batch_of(work), jax.random.key(2)
+    ready = peer_work.age()
+    settings = {"model": model, "method": method, "tx": tx, "loss": Loss(), "microbatches": 1}
+    step = jax.jit(functools.partial(update, **settings), donate_argnums=0)
+    before = time.perf_counter()
+    step = step.lower(state, theta, batch, rng).compile()
+    compiled = time.perf_counter() - before
+
+    def call():
+        nonlocal state
+        state, outcome = step(state, theta, batch, jax.random.fold_in(rng, 1))
+        return float(outcome["loss"])
+
+    times = peer_work.seconds(call, work.repeats)
+    peer_work.report(train=times, compile_s=compiled, start_s=ready)
+
+
+def evaluation(work: peer_work.Work):
+    model, theta, tuned = start(work, method_of(work))
+    call = functools.partial(_sums, model, Loss(), theta, tuned, batch_of(work))
+    sums = call()
+    times = peer_work.seconds(lambda: float(call().loss), work.repeats)
+    peer_work.report(evaluate=times, loss=float(sums.loss / sums.tokens))
+
+
+def generation(work: peer_work.Work):
+    model, theta, tuned = start(work, method_of(work))
+    given = theta, tuned, batch_of(work), jax.random.split(jax.random.key(3), work.batch), None
+    call = functools.partial(decode, model, Endless(), work.targets, *given)
+    ids = call().tolist()
+    times = peer_work.seconds(lambda: call().tolist(), work.repeats)
+    peer_work.report(generate=times, ids=ids)
+
+
+def products(work: peer_work.Work):
+    multiply = jax.jit(jnp.matmul)
+
+    def make(a, b):
+        a, b = jnp.asarray(a), jnp.asarray(b)
+        return lambda: multiply(a, b).block_until_ready()
+
+    peer_work.report(products=peer_work.product_times(work, make))
+
+
+if __name__ == "__main__":
+    host_memory.keep_freed()
+    work = peer_work.work_of(peer_work.arguments().parse_args())
+    jobs = {"train": training, "evaluate": evaluation, "generate": generation}
+    (jobs | {"products": products})[work.what](work)
