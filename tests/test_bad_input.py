@@ -91,7 +91,7 @@ def test_a_run_that_diverges_stops(job):
     flags = ["--gin.PROMPT_START=@prompt_init.Uniform()", "--gin.prompt_init.Uniform.high=1e39"]
     for evaluated in ("--gin.EVAL_TASKS=[]", "--gin.EVAL_PERIOD=1"):
         done = job.run("train", *NEW, *flags, "--gin.CHECKPOINT_PERIOD=1", evaluated)
-        assert done.status == 2 and done.err.startswith("error: new, step 1: the loss is nan")
+        assert done.status == 2 and done.err.startswith("error: step 1: the loss is nan")
         # nothing of what is lost is kept
         left = {f.name for f in (job.folder / "new").iterdir()}
         assert left == {"settings.json", "config.gin", "metrics.jsonl", "tensorboard"}
