@@ -192,7 +192,7 @@ def train(
     axes = method.axes(config, abstract)
     tuned_places = sharding.tuned_shardings(devices, axes, abstract)
     init = functools.cache(lambda method: jax.jit(functools.partial(method.init, config=config)))
-    slots = functools.cache(lambda rule: jax.jit(rule.init))(optimizer.build(axes))
+    slots = jax.jit(optimizer.build(axes).init)
     states = []
     for run, start in zip(every, starts, strict=True):
         run.require({"fingerprint": mark})
