@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402
+from prompt_tuning_jax import host_memory
+
+host_memory.keep_freed()  # before anything allocates, as the commands do
+
 import functools
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import peer_work
 
-from prompt_tuning_jax import backbones, host_memory, sharding, t5
+from prompt_tuning_jax import backbones, sharding, t5
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.evaluate import _sums
 from prompt_tuning_jax.losses import Loss
@@ -20,7 +24,7 @@ from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.predictor import decode
 from prompt_tuning_jax.train import update
 
-SETTINGS: dict[str, Any] = {"remat_policy": "minimal"}  # as gin_configs/models/t5_1_1.gin
+SETTINGS = {"remat_policy": "minimal"}  # as gin_configs/models/t5_1_1.gin
 
 
 class Endless(Greedy):
@@ -105,7 +109,6 @@ def products(work: peer_work.Work):
 
 
 if __name__ == "__main__":
-    host_memory.keep_freed()
     work = peer_work.work_of(peer_work.arguments().parse_args())
     jobs = {"train": training, "evaluate": evaluation, "generate": generation}
     (jobs | {"products": products})[work.what](work)
