@@ -85,7 +85,8 @@ def forward(model, theta, tuned, batch):
 
 def generate(model, theta, tuned, batch):
     """Greedy decoding of all target tokens."""
-    return decoding.Greedy()(model, theta, tuned, batch, TARGETS, jax.random.key(0), None)
+    keys = jax.random.split(jax.random.key(0), len(batch["encoder_input_tokens"]))
+    return decoding.Greedy()(model, theta, tuned, batch, TARGETS, keys, None)
 
 
 def medians(calls, rounds: int) -> dict[str, float]:

@@ -62,13 +62,14 @@ def read_backbone(folder):
     backbones.find = lambda path: found._replace(leaves=leaves)
     places = sharding.theta_shardings(sharding.make_mesh(2, 4), small.CONFIG)
     backbone = backbones.read(folder, small.CONFIG, places)
+    backbones.find = FIND
     embedding = backbone.theta["token_embedder"]["embedding"]
     return {
         "same": small.same(jax.device_get(backbone.theta), small.theta()),
         "fingerprint": backbone.fingerprint,
         "embedding_on_each_device": [list(s.data.shape) for s in embedding.addressable_shards],
         "largest": largest,
-        "pieces": pieces,
+        "pieces": dict(pieces),
     }
 
 

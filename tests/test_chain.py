@@ -16,8 +16,8 @@ from prompt_tuning_jax.methods.lora import LoRA
 from prompt_tuning_jax.methods.prompt import Prompt
 
 CONFIG = small.CONFIG
-# What Chain leaves to Method, which composes it from what Chain forwards.
-COMPOSED = {"init_shared", "init_layer", "abstract", "join"}
+# What Chain leaves to Method, which composes it from what Chain forwards, or refuses it.
+COMPOSED = {"init_shared", "init_layer", "abstract", "join", "together"}
 
 
 def public(cls):

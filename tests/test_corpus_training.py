@@ -16,7 +16,7 @@ WORDS = (
 )
 # An objective that kills its process once, in the middle of a run, if told to.
 DEADLY = """
-import dataclasses, os, signal
+import dataclasses, os, signal, time
 from prompt_tuning_jax.tasks import objectives
 
 drawn = 0
@@ -27,6 +27,8 @@ def draw():
     mark = os.environ.get("DEADLY")
     if mark and drawn == 70 and not os.path.exists(mark):
         open(mark, "w").close()
+        while not os.path.exists(os.environ["SAVED"]):  # a thread is writing it
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
 class Span(objectives.SpanCorruption):
@@ -135,6 +137,7 @@ def test_a_killed_run_ends_as_one_that_was_not(job, objective, deadly, kept, mon
     unharmed, killed = f"{objective}_unharmed", f"{objective}_killed"
     job.ok("train", *own, MODEL_DIR=unharmed, ARTIFACT_STEPS=[6, 10])
     monkeypatch.setenv("DEADLY", str(tmp_path / "died"))
+    monkeypatch.setenv("SAVED", str(job.folder / killed / "checkpoints" / "3"))
     own += ["--gin.CHECKPOINT_PERIOD=3", "--gin.ARTIFACT_STEPS=[6, 10]"]
     assert job.process("train", *own, MODEL_DIR=killed).status == -signal.SIGKILL
     assert 3 <= tiny_run.metrics(job.folder / killed)[-1]["step"] < 12

@@ -174,7 +174,8 @@ def test_bfloat16_activations_are_summed_and_scaled_in_float32():
 def test_greedy_decoding_is_that_of_the_values_it_stands_for(held):
     @small.quick_jit
     def greedy(theta):
-        return Greedy()(t5.T5(CONFIG), theta, t5.EMPTY, BATCH, 6, jax.random.key(0), None)
+        rng = jax.random.split(jax.random.key(0), len(BATCH["encoder_input_tokens"]))
+        return Greedy()(t5.T5(CONFIG), theta, t5.EMPTY, BATCH, 6, rng, None)
 
     assert np.array_equal(greedy(held), greedy(floats(held)))
 

@@ -84,7 +84,7 @@ def test_greedy_decoding_is_teacher_forcing(name):
 
     @small.quick_jit
     def greedy(theta, exported, batch):
-        model, rng = t5.T5(CONFIG, method), jax.random.key(0)
+        model, rng = t5.T5(CONFIG, method), jax.random.split(jax.random.key(0), 4)
         return decoding.Greedy()(model, theta, exported, batch, 6, rng, None)
 
     rows = np.asarray(greedy(theta, exported, batch))

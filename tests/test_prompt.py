@@ -106,7 +106,8 @@ def generate(decoder, method, tuned, batch, length=6):
     @small.quick_jit
     def run(theta, tuned, batch):
         model = t5.T5(CONFIG, method)
-        return decoder(model, theta, tuned, batch, length, jax.random.key(0), None)
+        rng = jax.random.split(jax.random.key(0), len(batch["encoder_input_tokens"]))
+        return decoder(model, theta, tuned, batch, length, rng, None)
 
     return np.asarray(run(THETA, tuned, batch))
 
