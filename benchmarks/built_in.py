@@ -44,7 +44,7 @@ def measured(task: str, backbone: str, method: str, seed: int, steps: int) -> di
             run(
                 "train",
                 "--gin_file=models/checkpoint.gin",
-                "--gin.backbones.config_of.scan_unroll=0",
+                "--gin.SCAN_UNROLL=0",
                 *METHODS[method],
                 "--gin_file=runs/prompt_finetune.gin",
                 f"--gin.MIXTURE_OR_TASK_NAME={task}",

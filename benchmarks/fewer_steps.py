@@ -33,7 +33,7 @@ def measured(task: str, backbone: str, recipe: str, seed: int, steps: int, evalu
         run(
             "train",
             "--gin_file=models/checkpoint.gin",
-            "--gin.backbones.config_of.scan_unroll=0",
+            "--gin.SCAN_UNROLL=0",
             "--gin_file=methods/prompt.gin",
             "--gin_file=runs/prompt_finetune.gin",
             f"--gin_file=prompts/{recipe}.gin",

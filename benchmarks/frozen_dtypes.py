@@ -79,7 +79,7 @@ def tuned(task: str, backbone: str, dtype: str, seed: int, steps: int, tested: t
         run(
             "train",
             "--gin_file=models/checkpoint.gin",
-            "--gin.backbones.config_of.scan_unroll=0",
+            "--gin.SCAN_UNROLL=0",
             *built_in.METHODS["prompt"],
             "--gin_file=runs/prompt_finetune.gin",
             f"--gin.MIXTURE_OR_TASK_NAME={task}",

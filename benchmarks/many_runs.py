@@ -3,9 +3,9 @@
     python benchmarks/many_runs.py [--steps=300] [--out=benchmarks/results/many_runs.md]
 
 Eight prompts (four tasks, two seeds) of 20 rows, a batch of 32 each, evaluated every 50 steps:
-first as eight commands, then as one with RUNS. Every command is a process of its own, and programs that
-XLA compiled and tokens are kept between them, as they are for a user. Prints a Markdown table: wall
-and CPU seconds, the ratio, and how far the prompts and their metrics are from one another.
+first as eight commands, then as one with RUNS. Every command is a process of its own, and programs
+that XLA compiled and tokens are kept between them, as they are for a user. Prints a Markdown table:
+wall and CPU seconds, the ratio, and how far the prompts and their metrics are from one another.
 """
 
 import argparse
