@@ -54,12 +54,14 @@ def measured(task: str, backbone: str, recipe: str, seed: int, steps: int, evalu
         for name, artifact in (("last", f"artifacts/{total}"), ("best", "artifact")):
             flags = [f"--task={task}", "--split=test", "--gin.BATCH_SIZE=100"]
             said = run("evaluate", f"--artifact={folder}/{artifact}", *flags)
-            tested[name] = exact_match(json.loads(said.splitlines()[-1])["metrics"])
-    curve = zip(metrics["step"].tolist(), exact_match(metrics).tolist(), strict=True)
-    return {"steps": total, "curve": list(curve), **tested}
+            tested[name] = round(exact_match(json.loads(said.splitlines()[-1])["metrics"]), 1)
+    scores = exact_match(metrics).round(1).tolist()
+    curve = list(zip(metrics["step"].tolist(), scores, strict=True))
+    return {"steps": total, "curve": curve, **tested}
 
 
 def exact_match(metrics: dict):
+    """A number, or an array of one an evaluation, 0-100."""
     # a labelled task's accuracy is exact match too: any other text is wrong
     return metrics.get("exact_match", metrics.get("accuracy"))
 
