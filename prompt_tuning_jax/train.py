@@ -75,6 +75,7 @@ def train(
     early_stopping: int | None = None,
     random_seed: int = 0,
     runs: dict[str, dict[str, Any]] | None = None,
+    runs_at_once: int | None = None,
     mesh: dict[str, int] | None = None,
     log_period: int = 10,
 ) -> dict[str, Any]:
@@ -90,6 +91,8 @@ def train(
 
     runs: several runs at once over one frozen model, {name: {macro: value}} of what they differ in
     (`runs.NAMES`); each is as it would be alone, in MODEL_DIR/NAME, and the result {name: its own}.
+    runs_at_once: how many of them a step computes together, the others after them; None: one on a
+    CPU, all elsewhere.
     Raises UserError for what a user can mend.
     """
     _check_positive(
@@ -101,6 +104,7 @@ def train(
         KEEP=keep,
         EARLY_STOPPING=early_stopping,
         LOG_PERIOD=log_period,
+        RUNS_AT_ONCE=runs_at_once,
     )
     _check_artifact_steps(artifact_steps, train_steps)
     shared = {
@@ -241,6 +245,10 @@ def train(
 
     # ---- one step ----------------------------------------------------------------------------
     alike = all(run.optimizer == optimizer for run in every)
+    # an accelerator is fuller with all runs' examples at once, a CPU's caches overflow
+    at_once = runs_at_once
+    if at_once is None:
+        at_once = 1 if devices.devices.flat[0].platform == "cpu" else len(every)
 
     def step_of_one(state, batch, seed, rate, frozen):
         rule = optimizer if alike else at_rate(optimizer, rate)
@@ -260,10 +268,12 @@ def train(
         if len(states) == 1:
             pairs = [step_of_one(states[0], batches[0], seeds[0], rates[0], frozen)]
         else:
-            # every leaf [runs,…]: the frozen weights multiply all runs' examples at once
-            together = jax.vmap(step_of_one, (0, 0, 0, 0, None))
-            found = together(
-                stacked(states), stacked(batches), stacked(seeds), stacked(rates), frozen
+            # every leaf [runs,…]; the frozen weights multiply the examples of `at_once` runs
+            each = stacked(states), stacked(batches), stacked(seeds), stacked(rates)
+            found = jax.lax.map(
+                lambda run: step_of_one(run[0], run[1], run[2], run[3], frozen),
+                each,
+                batch_size=at_once,
             )
             pairs = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(states))]
         return [state for state, _ in pairs], [report for _, report in pairs]

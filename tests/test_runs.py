@@ -28,18 +28,19 @@ def job(tmp_path_factory):
     return tiny_run.Job(tmp_path_factory.mktemp("runs"))
 
 
-@pytest.fixture(scope="module")
-def together(job):
-    """The MODEL_DIR of all of RUNS at once, and the command's end."""
+@pytest.fixture(scope="module", params=[1, 3], ids=["one after the other", "three at once"])
+def together(request, job):
+    """The MODEL_DIR of all of RUNS in one job, and the command's end."""
     done = job.ok(
         "train",
         *tiny_run.training(),
         TEXT,
         f"--gin.RUNS={_runs(*RUNS)}",
-        MODEL_DIR="together",
+        MODEL_DIR=f"together{request.param}",
+        RUNS_AT_ONCE=request.param,
         **SETTINGS,
     )
-    return job.folder / "together", done
+    return job.folder / f"together{request.param}", done
 
 
 def _close(one, other):
@@ -77,7 +78,7 @@ def test_the_runs_differ(together):
 
 def test_every_run_goes_on_from_its_own_checkpoint(job, together):
     """One lost its checkpoint: it takes the steps again that the others have behind them."""
-    halfway = job.folder / "halfway"
+    halfway = job.folder / f"halfway_{together[0].name}"
     flags = [*tiny_run.training(), TEXT, f"--gin.RUNS={_runs(*RUNS)}"]
     job.ok("train", *flags, MODEL_DIR=halfway, **SETTINGS | {"TRAIN_STEPS": 6})
     shutil.rmtree(halfway / "seed" / "checkpoints")
