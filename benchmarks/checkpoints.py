@@ -26,6 +26,7 @@ import time
 import jax
 
 from prompt_tuning_jax import artifacts, backbones, checkpoints, launch, run_dir
+from prompt_tuning_jax.method import Method
 
 STEPS = 90
 JOBS = {
@@ -67,13 +68,13 @@ def measured(job: str) -> dict[str, float]:
 
     run_dir.Metrics.write = noted
     theta = []
-    fingerprint = backbones.fingerprint
+    split = Method.split
 
-    def weighed(tree) -> str:
-        theta.append(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        return fingerprint(tree)
+    def weighed(self, tree):
+        theta.append(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+        return split(self, tree)
 
-    backbones.fingerprint = weighed
+    Method.split = weighed
     with tempfile.TemporaryDirectory() as folder:
         flags = [*JOBS[job], "--gin.MIXTURE_OR_TASK_NAME=demo_sentiment", "--gin.EVAL_TASKS=[]"]
         flags += [f"--gin.TRAIN_STEPS={STEPS}", "--gin.CHECKPOINT_PERIOD=3", "--gin.LOG_PERIOD=1"]
