@@ -11,17 +11,21 @@ command goes on after it. Then it prints the table.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from prompt_tuning_jax.demo import run
 from prompt_tuning_jax.tasks.demo import DOWNSTREAM
 
 LENGTHS = '{"inputs": 40, "targets": 8}'
+OFTEN = ("--gin.EVAL_PERIOD=50", "--gin.CHECKPOINT_PERIOD=1000")
 METHODS = {
     "prompt": ["--gin_file=methods/prompt.gin", "--gin.PROMPT_LENGTH=20"],
     "apart": [
@@ -33,36 +37,58 @@ METHODS = {
 }
 
 
+def tune(folder: str, task: str, backbone: str, seed: int, steps: int, *flags: str) -> None:
+    """The `train` of a run on a built-in task; flags: its method and what is its own."""
+    run(
+        "train",
+        "--gin_file=models/checkpoint.gin",
+        "--gin.SCAN_UNROLL=0",
+        "--gin_file=runs/prompt_finetune.gin",
+        *flags,
+        f"--gin.MIXTURE_OR_TASK_NAME={task}",
+        f"--gin.INITIAL_CHECKPOINT_PATH={backbone}",
+        f"--gin.TRAIN_STEPS={steps}",
+        f"--gin.RANDOM_SEED={seed}",
+        f"--gin.MODEL_DIR={folder}",
+    )
+
+
+def tested(task: str, *flags: str) -> float:
+    """Exact match on the task's test split, by `evaluate`."""
+    said = run("evaluate", f"--task={task}", "--split=test", "--gin.BATCH_SIZE=100", *flags)
+    return exact_match(json.loads(said.splitlines()[-1])["metrics"])
+
+
+def exact_match(metrics: dict):
+    """A number, or an array of one an evaluation, 0-100."""
+    # a labelled task's accuracy is exact match too: any other text is wrong
+    return metrics.get("exact_match", metrics.get("accuracy"))
+
+
 def measured(task: str, backbone: str, method: str, seed: int, steps: int) -> dict:
     """One run: exact match on the test split and the seconds of tuning."""
     lengths = f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}"
-    tested = [f"--backbone={backbone}", lengths]
-    seconds = 0.0
+    if method == "frozen":
+        return {"exact_match": tested(task, f"--backbone={backbone}", lengths), "seconds": 0}
     with tempfile.TemporaryDirectory() as folder:
-        if method != "frozen":
-            start = time.monotonic()
-            run(
-                "train",
-                "--gin_file=models/checkpoint.gin",
-                "--gin.SCAN_UNROLL=0",
-                *METHODS[method],
-                "--gin_file=runs/prompt_finetune.gin",
-                f"--gin.MIXTURE_OR_TASK_NAME={task}",
-                f"--gin.INITIAL_CHECKPOINT_PATH={backbone}",
-                f"--gin.TRAIN_STEPS={steps}",
-                "--gin.EVAL_PERIOD=50",
-                "--gin.CHECKPOINT_PERIOD=1000",
-                f"--gin.RANDOM_SEED={seed}",
-                f"--gin.MODEL_DIR={folder}",
-                lengths,
-            )
-            seconds = time.monotonic() - start
-            tested = [f"--artifact={folder}/artifact"]
-        said = run("evaluate", f"--task={task}", "--split=test", "--gin.BATCH_SIZE=100", *tested)
-    metrics = json.loads(said.splitlines()[-1])["metrics"]
-    # a labelled task's accuracy is exact match too: any other text is wrong
-    score = metrics.get("exact_match", metrics.get("accuracy"))
-    return {"exact_match": score, "seconds": round(seconds)}
+        start = time.monotonic()
+        tune(folder, task, backbone, seed, steps, *METHODS[method], *OFTEN, lengths)
+        seconds = round(time.monotonic() - start)
+        return {"exact_match": tested(task, f"--artifact={folder}/artifact"), "seconds": seconds}
+
+
+def kept(out: pathlib.Path, runs: Iterable[tuple[str, Callable[[], Any]]]) -> dict:
+    """What each run measures, by its name: from the JSON file `out` where it is there, else
+    measured now, over one cache of compiled steps, and added to the file at once."""
+    results = json.loads(out.read_text()) if out.exists() else {}
+    with tempfile.TemporaryDirectory() as compiled:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
+        for name, measure in runs:
+            if name not in results:
+                results[name] = measure()
+                print(name, results[name], flush=True)
+                out.write_text(json.dumps(results, indent=1))
+    return results
 
 
 def table(results: dict) -> str:
@@ -97,19 +123,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     flags = parser.parse_args()
-    results = json.loads(flags.out.read_text()) if flags.out.exists() else {}
-    compiled = tempfile.TemporaryDirectory()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled.name)
-    for seed in range(flags.seeds):
-        for task in flags.tasks.split(","):
-            for method in flags.methods.split(","):
-                key = f"{task} {method} {seed}"
-                if key in results or (method == "frozen" and seed):
-                    continue
-                results[key] = measured(task, flags.backbone, method, seed, flags.steps)
-                print(key, results[key], flush=True)
-                flags.out.write_text(json.dumps(results, indent=1))
-    print(table(results))
+    runs = (
+        (
+            f"{task} {method} {seed}",
+            functools.partial(measured, task, flags.backbone, method, seed, flags.steps),
+        )
+        for seed in range(flags.seeds)
+        for task in flags.tasks.split(",")
+        for method in flags.methods.split(",")
+        if method != "frozen" or not seed
+    )
+    print(table(kept(flags.out, runs)))
 
 
 if __name__ == "__main__":

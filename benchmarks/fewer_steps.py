@@ -11,14 +11,14 @@ it prints the table; fewer_steps_picture.py draws the curves.
 """
 
 import argparse
-import json
-import os
+import functools
 import pathlib
 import statistics
 import tempfile
 
+import built_in
+
 from prompt_tuning_jax import plots
-from prompt_tuning_jax.demo import run
 
 RECIPES = {"paper": 1, "fast": 3}  # what the steps are divided by
 # The longest input in tokens of these tasks, 30 of the others: padding would change no result.
@@ -30,40 +30,29 @@ def measured(task: str, backbone: str, recipe: str, seed: int, steps: int, evalu
     inputs = INPUTS.get(task.split("_")[1], 30)
     total = steps // RECIPES[recipe]
     with tempfile.TemporaryDirectory() as folder:
-        run(
-            "train",
-            "--gin_file=models/checkpoint.gin",
-            "--gin.SCAN_UNROLL=0",
+        built_in.tune(
+            folder,
+            task,
+            backbone,
+            seed,
+            total,
             "--gin_file=methods/prompt.gin",
-            "--gin_file=runs/prompt_finetune.gin",
             f"--gin_file=prompts/{recipe}.gin",
             "--gin.PROMPT_LENGTH=20",
             f'--gin.TASK_FEATURE_LENGTHS={{"inputs": {inputs}, "targets": 2}}',
-            f"--gin.MIXTURE_OR_TASK_NAME={task}",
-            f"--gin.INITIAL_CHECKPOINT_PATH={backbone}",
-            f"--gin.TRAIN_STEPS={total}",
             f"--gin.ARTIFACT_STEPS=[{total}]",
             f"--gin.EVAL_PERIOD={steps // evaluations}",
             "--gin.EVAL_BATCH_SIZE=100",
             "--gin.CHECKPOINT_PERIOD=100_000",
-            f"--gin.RANDOM_SEED={seed}",
-            f"--gin.MODEL_DIR={folder}",
         )
         metrics = plots.read_metrics(folder, f"eval/{task}")
-        tested = {}
-        for name, artifact in (("last", f"artifacts/{total}"), ("best", "artifact")):
-            flags = [f"--task={task}", "--split=test", "--gin.BATCH_SIZE=100"]
-            said = run("evaluate", f"--artifact={folder}/{artifact}", *flags)
-            tested[name] = round(exact_match(json.loads(said.splitlines()[-1])["metrics"]), 1)
-    scores = exact_match(metrics).round(1).tolist()
+        tested = {
+            name: round(built_in.tested(task, f"--artifact={folder}/{artifact}"), 1)
+            for name, artifact in (("last", f"artifacts/{total}"), ("best", "artifact"))
+        }
+    scores = built_in.exact_match(metrics).round(1).tolist()
     curve = list(zip(metrics["step"].tolist(), scores, strict=True))
     return {"steps": total, "curve": curve, **tested}
-
-
-def exact_match(metrics: dict):
-    """A number, or an array of one an evaluation, 0-100."""
-    # a labelled task's accuracy is exact match too: any other text is wrong
-    return metrics.get("exact_match", metrics.get("accuracy"))
 
 
 def table(results: dict) -> str:
@@ -98,26 +87,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900, help="of the paper's recipe")
     parser.add_argument("--evaluations", type=int, default=15, help="in as many steps")
     flags = parser.parse_args()
-    results = json.loads(flags.out.read_text()) if flags.out.exists() else {}
-    compiled = tempfile.TemporaryDirectory()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled.name)
-    for seed in range(flags.seeds):
-        for task in flags.tasks.split(","):
-            for recipe in RECIPES:
-                key = f"{task} {flags.backbone} {recipe} {flags.steps} {seed}"
-                if key in results:
-                    continue
-                results[key] = measured(
-                    task,
-                    f"builtin://{flags.backbone}",
-                    recipe,
-                    seed,
-                    flags.steps,
-                    flags.evaluations,
-                )
-                print(key, results[key], flush=True)
-                flags.out.write_text(json.dumps(results))
-    print(table(results))
+    backbone, planned = f"builtin://{flags.backbone}", (flags.steps, flags.evaluations)
+    runs = (
+        (
+            f"{task} {flags.backbone} {recipe} {flags.steps} {seed}",
+            functools.partial(measured, task, backbone, recipe, seed, *planned),
+        )
+        for seed in range(flags.seeds)
+        for task in flags.tasks.split(",")
+        for recipe in RECIPES
+    )
+    print(table(built_in.kept(flags.out, runs)))
 
 
 if __name__ == "__main__":

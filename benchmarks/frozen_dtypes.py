@@ -13,8 +13,6 @@ started again, the command goes on after it. Then it prints the tables.
 
 import argparse
 import functools
-import json
-import os
 import pathlib
 import platform
 import statistics
@@ -27,7 +25,6 @@ import jax
 import jax.numpy as jnp
 
 from prompt_tuning_jax import backbones, sharding, t5, train
-from prompt_tuning_jax.demo import run
 from prompt_tuning_jax.interop.leaf import Checkpoint
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.methods.prompt import Prompt
@@ -76,30 +73,14 @@ def costs(turns: int) -> dict:
 def tuned(task: str, backbone: str, dtype: str, seed: int, steps: int, tested: tuple) -> dict:
     """A prompt tuned on a backbone in `dtype` -> exact match where it is tested in others."""
     with tempfile.TemporaryDirectory() as folder:
-        run(
-            "train",
-            "--gin_file=models/checkpoint.gin",
-            "--gin.SCAN_UNROLL=0",
-            *built_in.METHODS["prompt"],
-            "--gin_file=runs/prompt_finetune.gin",
-            f"--gin.MIXTURE_OR_TASK_NAME={task}",
-            f"--gin.TASK_FEATURE_LENGTHS={built_in.LENGTHS}",
-            f"--gin.INITIAL_CHECKPOINT_PATH={backbone}",
-            f"--gin.FROZEN_DTYPE={dtype}",
-            f"--gin.TRAIN_STEPS={steps}",
-            "--gin.EVAL_PERIOD=50",
-            "--gin.CHECKPOINT_PERIOD=1000",
-            f"--gin.RANDOM_SEED={seed}",
-            f"--gin.MODEL_DIR={folder}",
-        )
-        scores = {}
-        for other in tested:
-            flags = [f"--artifact={folder}/artifact", f"--gin.FROZEN_DTYPE={other}"]
-            said = run("evaluate", f"--task={task}", "--split=test", "--gin.BATCH_SIZE=100", *flags)
-            metrics = json.loads(said.splitlines()[-1])["metrics"]
-            # a labelled task's accuracy is exact match too: any other text is wrong
-            scores[other] = metrics.get("exact_match", metrics.get("accuracy"))
-    return scores
+        own = f"--gin.FROZEN_DTYPE={dtype}", f"--gin.TASK_FEATURE_LENGTHS={built_in.LENGTHS}"
+        method = (*built_in.METHODS["prompt"], *built_in.OFTEN)
+        built_in.tune(folder, task, backbone, seed, steps, *method, *own)
+        artifact = f"--artifact={folder}/artifact"
+        return {
+            other: built_in.tested(task, artifact, f"--gin.FROZEN_DTYPE={other}")
+            for other in tested
+        }
 
 
 def tables(results: dict) -> str:
@@ -143,24 +124,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--turns", type=int, default=7)
     flags = parser.parse_args()
-    results = json.loads(flags.out.read_text()) if flags.out.exists() else {}
-    cache = tempfile.TemporaryDirectory()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache.name)
-
-    def keep(key: str, found: dict) -> None:
-        results[key] = found
-        print(key, found, flush=True)
-        flags.out.write_text(json.dumps(results, indent=1))
-
-    if "costs" not in results and flags.turns:
-        keep("costs", costs(flags.turns))
+    runs = [("costs", functools.partial(costs, flags.turns))] if flags.turns else []
     for seed in range(flags.seeds):
         for task in flags.tasks.split(","):
             for dtype in DTYPES:
-                key = f"{task} {seed} {dtype}"
-                if key not in results:
-                    tested = DTYPES if dtype == "float32" else (dtype,)
-                    keep(key, tuned(task, flags.backbone, dtype, seed, flags.steps, tested))
+                tested = DTYPES if dtype == "float32" else (dtype,)
+                given = task, flags.backbone, dtype, seed, flags.steps, tested
+                runs.append((f"{task} {seed} {dtype}", functools.partial(tuned, *given)))
+    results = built_in.kept(flags.out, runs)
     print(f"\n`python benchmarks/frozen_dtypes.py {' '.join(sys.argv[1:])}`, jax {jax.__version__}")
     print(f"on {jax.devices()[0].device_kind}, {platform.machine()}:\n\n{tables(results)}")
 

@@ -1,6 +1,6 @@
 """Several prompts in one job against as many runs one after the other, on the built-in backbone.
 
-    python benchmarks/many_runs.py [--steps=300] [--out=benchmarks/results/many_runs.md]
+    python benchmarks/many_runs.py [--steps=300] [--at_once=8] [--out=FILE.md]
 
 Eight prompts (four tasks, two seeds) of 20 rows, a batch of 32 each, evaluated every 50 steps:
 first as eight commands, then as one with RUNS. Every command is a process of its own, and programs
@@ -66,20 +66,21 @@ def compared(folder: pathlib.Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--at_once", type=int, help="RUNS_AT_ONCE")
     parser.add_argument("--out", type=pathlib.Path)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         os.environ["PROMPT_TUNING_CACHE"] = str(folder / "cache")
         train(folder / "warm", 2)  # programs and tokens
-        runs = json.dumps(RUNS)
-        train(folder / "warm_together", 2, RUNS=runs)
+        several = {"RUNS": json.dumps(RUNS), "RUNS_AT_ONCE": flags.at_once}
+        train(folder / "warm_together", 2, **several)
         alone = [train(folder / "alone" / n, flags.steps, **own) for n, own in RUNS.items()]
         wall, cpu = (sum(values) for values in zip(*alone, strict=True))
-        once_wall, once_cpu = train(folder / "together", flags.steps, RUNS=runs)
+        once_wall, once_cpu = train(folder / "together", flags.steps, **several)
         prompt, metric = compared(folder)
     lines = [
-        f"`python benchmarks/many_runs.py --steps={flags.steps}`, {os.cpu_count()} cores, "
+        f"`python benchmarks/many_runs.py {' '.join(sys.argv[1:])}`, {os.cpu_count()} cores, "
         f"{platform.machine()}, Python {platform.python_version()}",
         "",
         "| | eight runs | one job | ratio |",

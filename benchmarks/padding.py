@@ -18,6 +18,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -144,13 +145,12 @@ def peer(python: str, length: int, folder: pathlib.Path):
     return run
 
 
-def rates(ways, batch_size: int, steps: int, length: int, python: str | None):
+def rates(ways, batch_size: int, steps: int, method: Prompt, python: str | None):
     """way -> (examples a second, examples a CPU second), all ways taking turns at each step."""
-    method = Prompt(length)
     ours = stepper(method)
     seconds: dict[str, list] = {}
     with tempfile.TemporaryDirectory() as folder:
-        theirs = python and peer(python, length, pathlib.Path(folder))
+        theirs = python and peer(python, method.length, pathlib.Path(folder))
         if theirs:
             theirs(ways[LONGEST](0))  # its first step is slower
         for step in range(steps):
@@ -173,19 +173,20 @@ def main() -> None:
     parser.add_argument("--parity", help="a Python with torch, transformers and PEFT")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--prompt_length", type=int, default=100)
+    parser.add_argument("--joined", action="store_true", help="prompt rows to every example")
     parser.add_argument("--share_steps", type=int, default=500)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--output", default=pathlib.Path(__file__).parent / "results")
     flags = parser.parse_args()
     sets = training_sets(pathlib.Path(flags.shared))
-    method = Prompt(flags.prompt_length)
-    prompt_rows = train._prompt_rows(t5.T5(MODEL, method), method)
+    prompt_rows = flags.prompt_length if flags.joined else 0
     ways = batches_of(sets, flags.batch_size, prompt_rows)
     found = shares(ways, flags.share_steps, flags.prompt_length, prompt_rows)
-    timed = rates(ways, flags.batch_size, flags.steps, flags.prompt_length, flags.parity)
+    method = Prompt(flags.prompt_length, sees_input=flags.joined)
+    timed = rates(ways, flags.batch_size, flags.steps, method, flags.parity)
     cores, machine = os.cpu_count(), platform.machine()
     lines = [
-        f"`python benchmarks/padding.py --batch_size={flags.batch_size} --steps={flags.steps}`, "
+        f"`python benchmarks/padding.py {' '.join(sys.argv[1:])}`, "
         f"{cores} cores ({machine}), {jax.devices()[0].device_kind}; prompt rows "
         f"{'joined to every example' if prompt_rows else 'computed once a batch'}",
         "",

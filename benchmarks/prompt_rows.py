@@ -72,7 +72,7 @@ def inference(theta, batch, run):
         jitted = jax.jit(functools.partial(run, model))
         calls[name] = functools.partial(jitted, theta, tuned, batch)
         if name == "once":
-            keys = jax.jit(lambda p, t, m=model: m.apply({"params": p}, t, method="row_keys"))
+            keys = jax.jit(functools.partial(t5.row_keys, model))
             before = tuned | {"rows": keys(theta, tuned)}
             calls["before"] = functools.partial(jitted, theta, before, batch)
     return calls

@@ -5,7 +5,7 @@ more back to the kernel at once, which clears their pages when it hands them out
 keeping them saves, and costs in memory, is in `benchmarks/results/host_memory.md`.
 
 Python's cyclic collector walks all that is alive again and again while JAX traces, which makes
-millions of small objects that stay: a sixth of a start's time, by default.
+millions of small objects that stay.
 """
 
 import ctypes

@@ -26,9 +26,7 @@ def decode(model, decoder, length, theta, tuned, batch, rng, labels):
     return decoder(model, theta, tuned, batch, length, rng, labels)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _row_keys(model, theta, tuned):
-    return model.apply({"params": theta}, tuned, method="row_keys")
+_row_keys = jax.jit(t5.row_keys, static_argnames="model")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,7 +126,7 @@ class Run:
         tasks.check_names(self.evaluated)
         # the source's validation chooses what is transferred to the other domains
         self.choosing = self.evaluated if own.eval_tasks is None else self.evaluated[:1]
-        self.own, self.method, self.optimizer = own, own.method, own.optimizer
+        self.own, self.method = own, own.method
         if own.initial_artifact is not None:
             # an artifact holds what was exported, so that is what goes on being trained
             self.method = own.method.exported()

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax.attention import Keys, attention
+from prompt_tuning_jax.attention import Attention
 from prompt_tuning_jax.int8 import Int8
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
@@ -64,78 +64,6 @@ class T5Config:
         """The fields that decide θ's shapes and meaning; the others may differ from run to run."""
         free = ("dropout_rate", "dtype", "scan_unroll", "remat_policy")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
-
-
-class Attention(nn.Module):
-    """Multi-head attention, self or cross.
-
-    cache: keys and values that are already there, "self" [B,S,H,K] (slots to be filled while
-    decoding), "cross" [B,H,K,S] and "rows" [N,P,H,K]; it returns with those that were used.
-    """
-
-    config: T5Config
-    method: Method
-
-    @nn.compact
-    def __call__(self, x, tuned, site: Site, context: Context, cache: dict[str, Pair]):
-        c, dtype = self.config, x.dtype
-        joined = c.num_heads * c.head_dim
-
-        @functools.cache  # keys and values of tokens and of rows have the same weights
-        def kernel(name, features=joined, axes=("embed", "joined_kv"), scale=1.0):
-            return Kernel(features, axes, scale, name=name)
-
-        def project(name, inputs, *choices):
-            weight = kernel(name, *choices)
-            return self.method.project(tuned, site._replace(name=name), weight, inputs)
-
-        def heads(a, axis=context.axis):
-            # [B,S,H*K] -> [B,S,H,K]
-            a = a.reshape(*a.shape[:-1], c.num_heads, c.head_dim)
-            return nn.with_logical_constraint(a, (axis, "length", "heads", "kv"))
-
-        def keys_and_values(source, axis=context.axis):
-            return heads(project("key", source), axis), heads(project("value", source), axis)
-
-        # T5 folds the division by sqrt(K) into the start of the query kernel: variance / K
-        q = heads(project("query", x, joined, ("embed", "joined_kv"), 1.0 / c.head_dim))
-        bias: jax.Array | None = context.bias
-        visible: jax.Array | None = context.visible
-        if site.part == "self":
-            k, v = keys_and_values(x)
-            if "self" in cache:
-                # [B,1,H,K] into [B,S,H,K]
-                k, v = (
-                    jax.lax.dynamic_update_slice_in_dim(old, new, context.step, axis=1)
-                    for old, new in zip(cache["self"], (k, v), strict=True)
-                )
-            cache = cache | {"self": (k, v)}
-        else:
-            bias, visible = None, context.memory_visible
-            if "cross" not in cache:
-                # [B,S,H,K] -> [B,H,K,S], as every step of decoding reads them
-                pair = (a.transpose(0, 2, 3, 1) for a in keys_and_values(context.memory))
-                cache = cache | {"cross": tuple(pair)}
-            k, v = (a.transpose(0, 3, 1, 2) for a in cache["cross"])
-        rows = []
-        if context.seen is not None and site.part == (
-            "self" if context.memory is None else "cross"
-        ):
-            if "rows" not in cache:
-                cache = cache | {"rows": keys_and_values(context.memory_rows, "prompts")}
-            seen = context.seen
-            rows = [Keys(*seen.pick(cache["rows"]), seen.bias, seen.visible)]
-        # T5 drops whole columns: the same keys for every query of a head
-        drop = nn.Dropout(c.dropout_rate, broadcast_dims=(-2,), deterministic=not site.train)
-
-        def step(q, k, v, extra):
-            added = [Keys(*pair) for pair in extra]
-            return attention(q, [Keys(k, v, bias, visible), *rows, *added], drop)
-
-        y = self.method.attend(tuned, site, step, q, k, v, ())
-        # [B,T,H,K] -> [B,T,H*K] -> [B,T,D]
-        y = y.astype(dtype).reshape(*y.shape[:-2], joined)
-        return project("out", y, c.emb_dim, ("joined_kv", "embed")), cache
 
 
 class MLP(nn.Module):
@@ -412,20 +340,34 @@ class T5(nn.Module):
         stream = Stream(self.token_embedder(tokens), segments, jnp.reshape(step, (1, 1)))
         return self._decode(tuned, stream, encoded, False, cache, step)
 
-    def row_keys(self, tuned: Tree) -> dict[str, Pair]:
-        """The keys and values [L,N,P,H,K] of the prompt rows that do not see the input, of both
-        stacks; {} where the method has none. As `tuned["rows"]` they spare their computation."""
+    def _row_keys(self, tuned: Tree) -> dict[str, Pair]:
         one = jnp.ones((1, 1), jnp.int32)
         encoded = self.encode(tuned, {"encoder_input_tokens": one})
-        if encoded.rows is None:
-            return {}
-        empty = empty_cache(self.config, 1, 1)
-        _, cache = self.decode_step(tuned, encoded, one, empty, jnp.int32(0))
+        assert encoded.rows is not None
+        _, cache = self.decode_step(
+            tuned, encoded, one, empty_cache(self.config, 1, 1), jnp.int32(0)
+        )
         return encoded.rows.keys | {"decoder": cache["rows"]}
 
     def _decode(self, tuned, stream, encoded, train, cache=None, step=None):
         embedding = self.token_embedder.embedding
         return self.decoder(tuned, stream, encoded, train, embedding, cache, step)
+
+
+def prompt_rows(config: T5Config, method: Method, shared: Tree) -> Stream:
+    """What a method makes of an input of one token, as shapes: its rows join `x` or are apart."""
+    one = jnp.ones((1, 1), jnp.int32)
+    stream = Stream(jnp.zeros((1, 1, config.emb_dim)), one, one)
+    return jax.eval_shape(lambda shared: method.embed(shared, Site("encoder"), stream), shared)
+
+
+def row_keys(model: T5, theta: Tree, tuned: Tree) -> dict[str, Pair]:
+    """The keys and values [L,N,P,H,K] of the prompt rows that do not see the input, of both
+    stacks; {} where the method has none. As `tuned["rows"]` they spare their computation."""
+    if prompt_rows(model.config, model.method, tuned["shared"]).rows is None:
+        return {}
+    keys: Any = model.apply({"params": theta}, tuned, method="_row_keys")
+    return keys
 
 
 def matrices(config: T5Config, stack: str) -> dict[tuple[str, str], tuple[int, int]]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from prompt_tuning_jax import (
     artifacts,
@@ -141,7 +140,7 @@ def train(
     backbones.check_vocabulary(vocabulary, config)
     given = vocabulary, task_feature_lengths, data_dir
     model = t5.T5(config, method)
-    joined, apart = _prompt_rows(model, method)
+    joined, apart = _prompt_rows(config, method)
     # runs on one task share what was read of it
     training = functools.cache(lambda task: data.training_set(task, *given))
     held_out = functools.cache(
@@ -244,7 +243,7 @@ def train(
     del states, state
 
     # ---- one step ----------------------------------------------------------------------------
-    alike = all(run.optimizer == optimizer for run in every)
+    alike = all(run.own.optimizer == optimizer for run in every)
     # an accelerator is fuller with all runs' examples at once, a CPU's caches overflow
     at_once = runs_at_once
     if at_once is None:
@@ -302,7 +301,7 @@ def train(
                 progress.note(f"no better evaluation in {early_stopping}: stopped at {step - 1}")
                 break
             now = [trained[name] for name in going]
-            rates = [0.0 if alike else rate_of(run.optimizer) for run in now]
+            rates = [0.0 if alike else rate_of(run.own.optimizer) for run in now]
             with sharding.use(devices):
                 states, reports = step_of(len(now))(
                     [run.state for run in now],
@@ -402,12 +401,8 @@ def _check_artifact_steps(steps: Sequence[int], train_steps: int) -> None:
             )
 
 
-def _prompt_rows(model, method) -> tuple[int, int]:
+def _prompt_rows(config: t5.T5Config, method: Method) -> tuple[int, int]:
     """How many encoder rows the method joins to each example, and keeps apart from all."""
-    theta = t5.abstract_params(model.config)
-    tuned = jax.eval_shape(method.export, method.abstract(model.config, theta))
-    encode = functools.partial(model.apply, method="encode")
-    one = {"encoder_input_tokens": np.ones((1, 1), np.int32)}
-    encoded = jax.eval_shape(lambda p, t: encode({"params": p}, t, one), theta, tuned)
-    apart = 0 if encoded.rows is None else encoded.rows.x.shape[1]
-    return encoded.x.shape[1] - 1, apart
+    tuned = jax.eval_shape(method.export, method.abstract(config, t5.abstract_params(config)))
+    stream = t5.prompt_rows(config, method, tuned["shared"])
+    return stream.x.shape[1] - 1, 0 if stream.rows is None else stream.rows.x.shape[1]

@@ -145,7 +145,7 @@ def test_generations_of_mixed_prompts_apart(prompts, mixed, decoder):
 
     @small.quick_jit
     def keys(theta, tuned):
-        return t5.T5(CONFIG, method).apply({"params": theta}, tuned, method="row_keys")
+        return t5.row_keys(t5.T5(CONFIG, method), theta, tuned)
 
     before = tuned | {"rows": keys(THETA, tuned)}
     # [L,N,P,H,K]
@@ -159,7 +159,7 @@ def test_generations_of_mixed_prompts_apart(prompts, mixed, decoder):
 @pytest.mark.parametrize("method", [Method(), Prompt(5)], ids=["plain", "prompt"])
 def test_a_method_without_rows_apart_has_no_keys_to_compute(method):
     def keys(theta, tuned):
-        return t5.T5(CONFIG, method).apply({"params": theta}, tuned, method="row_keys")
+        return t5.row_keys(t5.T5(CONFIG, method), theta, tuned)
 
     assert jax.eval_shape(keys, THETA, method.abstract(CONFIG, THETA)) == {}
 

@@ -50,14 +50,14 @@ def _close(one, other):
     for left, right in pairs:
         assert left.keys() == right.keys() and left["kind"] == right["kind"]
         for name in left.keys() - {"kind"}:
-            assert left[name] == pytest.approx(right[name], rel=1e-4, abs=1e-6), (name, left)
+            assert left[name] == pytest.approx(right[name], rel=1e-5, abs=1e-6), (name, left)
     facts = [json.loads((d / "artifact" / "artifact.json").read_text()) for d in (one, other)]
     assert facts[0]["step"] == facts[1]["step"]
     assert facts[0]["method"] == facts[1]["method"] and facts[0]["backbone"] == facts[1]["backbone"]
     left, right = (tiny_run.tensors(d / "artifact") for d in (one, other))
     assert left.keys() == right.keys()
     for name in left:
-        np.testing.assert_allclose(left[name], right[name], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(left[name], right[name], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -93,7 +93,7 @@ def test_every_run_goes_on_from_its_own_checkpoint(job, together):
             for folder in (halfway, together[0])
         )
         assert sorted(left) == list(range(1, 13))
-        assert left == pytest.approx(right, rel=1e-4)
+        assert left == pytest.approx(right, rel=1e-5)
 
 
 def test_a_run_that_stops_early_leaves_the_others_going(job):
