@@ -6,7 +6,9 @@ from __future__ import annotations
 from prompt_tuning_jax import host_memory
 
 host_memory.keep_freed()  # before anything allocates, as the commands do
+host_memory.give_back_compilers()
 
+import argparse
 import functools
 import time
 
@@ -27,6 +29,13 @@ from prompt_tuning_jax.train import update
 SETTINGS = {"remat_policy": "minimal"}  # as gin_configs/models/t5_1_1.gin
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = peer_work.arguments()
+    parser.add_argument("--rows_once", action="store_true", help="PROMPT_SEES_INPUT=False")
+    parser.add_argument("--scan_unroll", type=int, default=1, help="SCAN_UNROLL")
+    return parser
+
+
 class Endless(Greedy):
     """Greedy decoding that never ends a sequence."""
 
@@ -45,21 +54,27 @@ def batch_of(work: peer_work.Work) -> dict[str, jax.Array]:
 
 
 def method_of(work: peer_work.Work) -> Method:
-    return Prompt(work.prompt) if work.prompt else Method()
+    return Prompt(work.prompt, sees_input=not given.rows_once) if work.prompt else Method()
 
 
 def start(work: peer_work.Work, method: Method):
-    """(model, θ, tuned): the checkpoint's, and the prompt's rows."""
-    config = backbones.config_of(work.checkpoint, **SETTINGS)
-    places = sharding.theta_shardings(sharding.mesh_of(None), config)
-    theta = backbones.read(work.checkpoint, config, places).theta
+    """(model, θ, tuned): the checkpoint's, or random values, and the prompt's rows."""
+    settings = SETTINGS | {"scan_unroll": given.scan_unroll}
+    if work.checkpoint:
+        config = backbones.config_of(work.checkpoint, **settings)
+        places = sharding.theta_shardings(sharding.mesh_of(None), config)
+        theta = backbones.read(work.checkpoint, config, places).theta
+    else:
+        config = t5.T5Config(**settings)
+        theta = jax.jit(t5.init_params, static_argnums=1)(jax.random.key(0), config)
     abstract = method.abstract(config, theta)
     tuned = jax.tree.map(lambda leaf: jnp.asarray(work.rows()).reshape(leaf.shape), abstract)
     return t5.T5(config, method), theta, tuned
 
 
-def training(work: peer_work.Work):
-    """The step of train.py."""
+def step_of(work: peer_work.Work):
+    """The step of train.py -> (compiled, a function that takes it and reads its loss, the seconds
+    until it could be compiled, the seconds of that)."""
     method, optimizer = method_of(work), Adafactor()
     model, theta, tuned = start(work, method)
     tx = optimizer.build(method.axes(model.config, tuned))
@@ -69,20 +84,32 @@ def training(work: peer_work.Work):
     settings = {"model": model, "method": method, "tx": tx, "loss": Loss(), "microbatches": 1}
     step = jax.jit(functools.partial(update, **settings), donate_argnums=0)
     before = time.perf_counter()
-    step = step.lower(state, theta, batch, rng).compile()
-    compiled = time.perf_counter() - before
+    compiled = step.lower(state, theta, batch, rng).compile()
+    took = time.perf_counter() - before
 
     def call():
         nonlocal state
-        state, outcome = step(state, theta, batch, jax.random.fold_in(rng, 1))
+        state, outcome = compiled(state, theta, batch, jax.random.fold_in(rng, 1))
         return float(outcome["loss"])
 
+    return compiled, call, ready, took
+
+
+def training(work: peer_work.Work):
+    _, call, ready, compiled = step_of(work)
     times = peer_work.seconds(call, work.repeats)
     peer_work.report(train=times, compile_s=compiled, start_s=ready)
 
 
-def evaluation(work: peer_work.Work):
+def loaded(work: peer_work.Work):
+    """As `predictor.load`: the keys of rows that do not see the input are computed before."""
     model, theta, tuned = start(work, method_of(work))
+    rows = jax.jit(t5.row_keys, static_argnums=0)(model, theta, tuned)
+    return model, theta, tuned | ({"rows": rows} if rows else {})
+
+
+def evaluation(work: peer_work.Work):
+    model, theta, tuned = loaded(work)
     call = functools.partial(_sums, model, Loss(), theta, tuned, batch_of(work))
     sums = call()
     times = peer_work.seconds(lambda: float(call().loss), work.repeats)
@@ -90,9 +117,9 @@ def evaluation(work: peer_work.Work):
 
 
 def generation(work: peer_work.Work):
-    model, theta, tuned = start(work, method_of(work))
-    given = theta, tuned, batch_of(work), jax.random.split(jax.random.key(3), work.batch), None
-    call = functools.partial(decode, model, Endless(), work.targets, *given)
+    model, theta, tuned = loaded(work)
+    each = theta, tuned, batch_of(work), jax.random.split(jax.random.key(3), work.batch), None
+    call = functools.partial(decode, model, Endless(), work.targets, *each)
     ids = call().tolist()
     times = peer_work.seconds(lambda: call().tolist(), work.repeats)
     peer_work.report(generate=times, ids=ids)
@@ -109,6 +136,7 @@ def products(work: peer_work.Work):
 
 
 if __name__ == "__main__":
-    work = peer_work.work_of(peer_work.arguments().parse_args())
+    given = arguments().parse_args()
+    work = peer_work.work_of(given)
     jobs = {"train": training, "evaluate": evaluation, "generate": generation}
     (jobs | {"products": products})[work.what](work)

@@ -24,7 +24,11 @@ def checkpoint(work: peer_work.Work):
         dropout_rate=0.1,
         decoder_start_token_id=0,
     )
-    T5ForConditionalGeneration(config).save_pretrained(work.checkpoint)
+    model = T5ForConditionalGeneration(config)
+    # transformers 5 ties a T5's logits to it whatever is asked for: as it starts, every token would
+    # predict itself, and all generated ones were the decoder's start
+    model.shared.weight.data *= 0.05
+    model.save_pretrained(work.checkpoint)
     peer_work.report()
 
 

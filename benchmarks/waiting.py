@@ -14,7 +14,6 @@ predictions are read once the next batch is queued, or at once.
 
 import argparse
 import contextlib
-import gzip
 import json
 import os
 import pathlib
@@ -24,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 
+import device_trace
 import jax
 
 from prompt_tuning_jax import evaluate, launch, prefetch, run_dir
@@ -56,7 +56,7 @@ def measured(job: str, ahead: bool) -> dict[str, float]:
         def traced(self, kind, step, values) -> None:
             write(self, kind, step, values)
             if step == FIRST:
-                jax.profiler.start_trace(f"{folder}/trace", profiler_options=quiet())
+                jax.profiler.start_trace(f"{folder}/trace", profiler_options=device_trace.quiet())
             elif step == LAST:
                 jax.profiler.stop_trace()
 
@@ -77,7 +77,7 @@ def measured_evaluation(behind: bool) -> dict[str, float]:
 
         def traced(*args):
             predict(*args)  # compiles
-            with jax.profiler.trace(folder, profiler_options=quiet()):
+            with jax.profiler.trace(folder, profiler_options=device_trace.quiet()):
                 return predict(*args)
 
         evaluate.Evaluation._predict = traced
@@ -88,17 +88,9 @@ def measured_evaluation(behind: bool) -> dict[str, float]:
         return gaps_in(pathlib.Path(folder))
 
 
-def quiet() -> jax.profiler.ProfileOptions:
-    """No line for each Python call, which would slow the host down."""
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0
-    return options
-
-
 def gaps_in(folder: pathlib.Path) -> dict[str, float]:
     """What the trace that lies there tells."""
-    (file,) = folder.rglob("*.trace.json.gz")
-    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+    events = device_trace.events(folder)
     name = PROGRAM[jax.default_backend()]
     # of programs of a step's size: a copy or a sum lasts microseconds
     runs = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name", "").startswith(name)]

@@ -57,7 +57,8 @@ def _scores(q: jax.Array, group: Keys) -> jax.Array:
     if group.bias is not None:
         scores += group.bias
     if group.visible is not None:
-        scores = jnp.where(group.visible[:, None], scores, MASKED)
+        # added, not chosen: nothing to do on the way back
+        scores += jnp.where(group.visible[:, None], 0.0, MASKED)
     return scores
 
 

@@ -4,6 +4,9 @@ On a CPU, XLA allocates and frees a step's buffers at every step. glibc gives bl
 more back to the kernel at once, which clears their pages when it hands them out again. What
 keeping them saves, and costs in memory, is in `benchmarks/results/host_memory.md`.
 
+Compiling a program takes several hundred MB in small pieces, among which no step's buffers fit: that
+goes back.
+
 Python's cyclic collector walks all that is alive again and again while JAX traces, which makes
 millions of small objects that stay.
 """
@@ -28,6 +31,23 @@ def keep_freed() -> None:
     mallopt(_ARENA_MAX, 1)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_TOP_PAD, 2**26)
+
+
+def give_back_compilers() -> None:
+    """What JAX took to compile or load a program goes back to the kernel: from now on, after each
+    that took a second or more. JAX has to be loaded; does nothing where the C library is another.
+    """
+    import jax.monitoring
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is None:
+        return
+
+    def compiled(event: str, seconds: float, **_) -> None:
+        if event == "/jax/core/compile/backend_compile_duration" and seconds > 1:
+            trim(0)
+
+    jax.monitoring.register_event_duration_secs_listener(compiled)
 
 
 def collect_rarely() -> None:

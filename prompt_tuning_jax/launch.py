@@ -132,6 +132,7 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     root = command.describes or name
     runs = _function(package, root)
     cache.keep_compiled()
+    host_memory.give_back_compilers()
     configuration = gin_checks.Configuration(source)
     reached = configuration.reach({f"{root}.{root}": runs})
     configuration.check_overrides(reached)
