@@ -31,7 +31,7 @@ from prompt_tuning_jax.methods.prompt import Prompt
 from prompt_tuning_jax.optimizers import Adafactor
 
 DTYPES = tuple(backbones.DTYPES)
-SMALL = t5.T5Config(dropout_rate=0.0)
+SMALL = t5.T5Config(dropout_rate=0.0, remat_policy="minimal")
 
 
 def compiled(theta):

@@ -24,6 +24,7 @@ config = transformers.T5Config(
     feed_forward_proj="gated-gelu",
     tie_word_embeddings=False,
     decoder_start_token_id=0,
+    dropout_rate=0.0,
 )
 # one submodule: with its default of two, half of a T5 prompt's rows are never used
 settings = peft.PromptTuningConfig(

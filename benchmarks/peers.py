@@ -72,15 +72,16 @@ def rows_of(reports: dict, batch: int) -> dict[str, float]:
     def median(job, read):
         return statistics.median(read(report) for report in reports[job])
 
-    train = ("train", True)
-    rows = {
-        "training step, s": median(train, lambda r: r["train"]["median"]),
-        "training step, best, s": min(r["train"]["best"] for r in reports[train]),
-        "user CPU of a training step, s": median(train, lambda r: r["train"]["user"]),
-        "peak memory of training, MiB": median(train, lambda r: r["peak_mib"]),
-        "start of training (imports, reading), s": median(train, lambda r: r["start_s"]),
-        "compilation of the step, s": median(train, lambda r: r["compile_s"]),
-    }
+    train, rows = ("train", True), {}
+    if reports[train]:
+        rows = {
+            "training step, s": median(train, lambda r: r["train"]["median"]),
+            "training step, best, s": min(r["train"]["best"] for r in reports[train]),
+            "user CPU of a training step, s": median(train, lambda r: r["train"]["user"]),
+            "peak memory of training, MiB": median(train, lambda r: r["peak_mib"]),
+            "start of training (imports, reading), s": median(train, lambda r: r["start_s"]),
+            "compilation of the step, s": median(train, lambda r: r["compile_s"]),
+        }
     for job, name in JOBS.items():
         if name and reports[job]:
             rows[name] = batch / median(job, lambda r, what=job[0]: r[what]["median"])
@@ -94,7 +95,7 @@ def agreement(ours: dict, theirs: dict, prompts: tuple[bool, ...]) -> list[str]:
     """How far two peers that read one checkpoint compute the same."""
     lines = []
     for prompt in prompts:
-        if not ours["generate", prompt]:
+        if not (ours["evaluate", prompt] and ours["generate", prompt]):
             continue
         which = "with" if prompt else "without"
         a, b = (peer["evaluate", prompt][0]["loss"] for peer in (ours, theirs))
@@ -177,7 +178,8 @@ def main() -> None:
     same = (False,) if given.rows_once else (True, False)
     limit = sum(best[str(key)] * count for key, count in work.products().items())
     for peer, rows in results.items():
-        if peer != "ours" or not given.rows_once:  # which is less work than this
+        # ours with rows once a batch is less work than this
+        if "training step, s" in rows and (peer != "ours" or not given.rows_once):
             rows["share of the machine's limit"] = limit / rows["training step, s"]
     print(f"`{shlex.join(['python', *sys.argv])}`: {machine(given.peft_python)}.\n")
     print("\n".join(table(results, ROWS_ONCE if given.rows_once else GOALS)))

@@ -26,7 +26,7 @@ from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.methods.prompt import Prompt
 from prompt_tuning_jax.optimizers import Adafactor
 
-CONFIG = t5.T5Config(dropout_rate=0.0)
+CONFIG = t5.T5Config(dropout_rate=0.0, remat_policy="minimal")
 INPUTS, TARGETS, ROWS = 128, 16, 100
 METHODS = {"none": Method(), "joined": Prompt(ROWS), "once": Prompt(ROWS, sees_input=False)}
 

@@ -4,8 +4,8 @@ On a CPU, XLA allocates and frees a step's buffers at every step. glibc gives bl
 more back to the kernel at once, which clears their pages when it hands them out again. What
 keeping them saves, and costs in memory, is in `benchmarks/results/host_memory.md`.
 
-Compiling a program takes several hundred MB in small pieces, among which no step's buffers fit: that
-goes back.
+Compiling a program takes several hundred MB in small pieces, among which no step's buffers fit:
+that goes back.
 
 Python's cyclic collector walks all that is alive again and again while JAX traces, which makes
 millions of small objects that stay.
@@ -34,13 +34,12 @@ def keep_freed() -> None:
 
 
 def give_back_compilers() -> None:
-    """What JAX took to compile or load a program goes back to the kernel: from now on, after each
-    that took a second or more. JAX has to be loaded; does nothing where the C library is another.
+    """What JAX takes to compile or load a program goes back to the kernel: from now on, after each
+    that takes more than a second. Does nothing where JAX is not loaded or the C library another.
     """
-    import jax.monitoring
-
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is None:
+    jax = sys.modules.get("jax")
+    if trim is None or jax is None:
         return
 
     def compiled(event: str, seconds: float, **_) -> None:

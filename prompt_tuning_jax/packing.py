@@ -14,9 +14,9 @@ import numpy as np
 # Row lengths are multiples of this: few shapes, whole vectors.
 MULTIPLE = 8
 # A row of so many encoder rows costs twice what it would without attention between its rows. T5 1.1
-# small multiplies as much at 3072, its softmax comes to it; on a CPU 1500 was measured.
+# small multiplies as much at 3072, and its softmax comes to it.
 ATTENTION = 2048
-# What a target token costs in input tokens: one attention more and the logits; 1.3 was measured.
+# What a target token costs in input tokens: one attention more and the logits.
 TARGET = 1.5
 # A shape must save this part of a run's cost to be worth compiling, and there are at most so many.
 WORTH, SHAPES = 0.005, 8

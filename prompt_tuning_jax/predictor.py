@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -118,7 +119,7 @@ class Predictor:
 
 
 def load(
-    artifact: str | Mapping[str, str] | None = None,
+    artifact: str | os.PathLike[str] | Mapping[str, str] | None = None,
     backbone: str | None = None,
     *,
     vocabulary_file: str | None = None,
@@ -134,9 +135,10 @@ def load(
     the artifact was trained with, else the backbone's; dtype: of the activations; frozen_dtype:
     what θ is held in. Raises UserError where either cannot be read or they do not belong together.
     """
-    several = artifact if isinstance(artifact, Mapping) else {}
-    folders = [artifact] if isinstance(artifact, str) else several.values()
-    every = [artifacts.read(folder) for folder in folders]
+    several = artifact if isinstance(artifact, Mapping) else {"": artifact} if artifact else {}
+    if isinstance(artifact, Mapping) and not several:
+        raise UserError('ARTIFACT = {}: write {"name": "its folder", …}')
+    every = [artifacts.read(folder) for folder in several.values()]
     read = every[0] if every else None
     own = read.facts["backbone"] if read else {}
     path = backbone or own.get("path")

@@ -79,12 +79,28 @@ def choices(runs: Any, common: Choices) -> dict[str, Choices]:
 
 
 def _replaced(given: Any, path: str, value: Any, said: str) -> Any:
+    """`given` with the field at `path` replaced; UserError where it has none or value fits none."""
     name, _, rest = path.partition(".")
-    if not any(field.name == name for field in dataclasses.fields(given)):
+    field = next((f for f in dataclasses.fields(given) if f.name == name), None)
+    if field is None:
         raise UserError(f"{said}, and {type(given).__name__} has no {name}")
+    old = getattr(given, name)
     if rest:
-        value = _replaced(getattr(given, name), rest, value, said)
+        value = _replaced(old, rest, value, said)
+    elif dataclasses.is_dataclass(old) and not dataclasses.is_dataclass(value):
+        raise UserError(f"{said} = {value!r}: one such as @{type(old).__name__}()")
+    elif not isinstance(value, jax.Array) and not _fits(value, str(field.type)):
+        raise UserError(f"{said} = {value!r}: it must be {field.type}")
     return dataclasses.replace(given, **{name: value})
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Of an annotation such as "int | None"; whatever fits one with other types in it."""
+    plain = {"None": type(None), "int": int, "float": (int, float), "str": str}
+    names = annotation.split(" | ")
+    if not plain.keys() >= set(names):
+        return True
+    return not isinstance(value, bool) and any(isinstance(value, plain[n]) for n in names)
 
 
 def at_rate(optimizer: Any, rate: Any) -> Any:
@@ -174,17 +190,12 @@ class Run:
         """The label words of what it trains on."""
         return tuple(dict.fromkeys(w for task, _ in self.trained_on for w in task.label_words))
 
-    def begin(
-        self, state: dict[str, Any], keep: int, kept: Sequence[int], facts: dict[str, Any]
-    ) -> None:
-        """From `state`, or from the folder's newest checkpoint; now the folder is written.
+    def restore(self, state: dict[str, Any], keep: int, kept: Sequence[int]) -> None:
+        """Stands at `state`, or at the folder's newest checkpoint; nothing is written.
 
-        keep: how many checkpoints; kept: steps whose artifacts are; facts: what artifacts say.
+        keep: how many checkpoints are; kept: steps whose artifacts are.
         """
         path = self._dir.path
-        names = [task.name for task, _ in self.trained_on]
-        sentinel = any(task.sentinel for task, _ in self.trained_on)
-        self._facts = facts | {"tasks": names, "sentinel": sentinel}
         self._checkpoints = Checkpoints(path, keep)
         self.state = state
         if self._checkpoints.latest() is not None:
@@ -198,27 +209,33 @@ class Run:
                     f"ARTIFACT_STEPS: {path} is past step {step} and did not keep its "
                     "artifact: leave it out, or choose another MODEL_DIR"
                 )
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Now the folder is written. facts: what artifacts say."""
+        names = [task.name for task, _ in self.trained_on]
+        sentinel = any(task.sentinel for task, _ in self.trained_on)
+        self._facts = facts | {"tasks": names, "sentinel": sentinel}
         self._dir.open()
         self._writer = self._dir.metrics(self.first)
-        self._untold: list[tuple[int, dict[str, jax.Array]]] = []
+        self._untold: list[tuple[int, dict[str, jax.Array], bool]] = []
         self._chosen_by: tuple[int, dict[str, Any]] = (0, {})
 
     def stopped(self, early_stopping: int | None) -> bool:
         """Whether so many evaluations have passed since the best."""
         return early_stopping is not None and self._since >= early_stopping
 
-    def note(self, step: int, report: dict[str, jax.Array]) -> None:
-        """A step's report, to be told once it has been computed."""
-        self._untold.append((step, report))
+    def note(self, step: int, report: dict[str, jax.Array], written: bool) -> None:
+        """A step's report, to be looked at once it has been computed, and written or not."""
+        self._untold.append((step, report, written))
 
     def tell(self, before: float) -> tuple[int, float] | None:
-        """Writes the reports of steps before that one -> the last one's step and loss, if any.
+        """Looks at the reports of steps before that one -> the last written one's step and loss.
 
         UserError for a loss that is no finite number.
         """
         told = None
         while self._untold and self._untold[0][0] < before:
-            step, report = self._untold.pop(0)
+            step, report, written = self._untold.pop(0)
             values = {name: float(value) for name, value in report.items()}
             loss = values["loss"]
             if not math.isfinite(loss):
@@ -226,8 +243,9 @@ class Run:
                     f"{self._said}step {step}: the loss is {loss}, so the parameters are lost: "
                     "lower LEARNING_RATE and choose another MODEL_DIR"
                 )
-            self._writer.write("train", step, values)
-            told = step, loss
+            if written:
+                self._writer.write("train", step, values)
+                told = step, loss
         return told
 
     def evaluate(self, model: t5.T5, frozen: Tree, step: int, tell: Callable[[str], None]) -> bool:

@@ -1,7 +1,7 @@
 """What travels through a stack, what its layers share, what the encoder hands to the decoder.
 
 Shapes: B batch, T tokens in a row, G segments packed in a row, N prompts of P rows, D emb_dim,
-S keys, D emb_dim, H heads, K head_dim, L layers.
+S keys, H heads, K head_dim, L layers.
 """
 
 from __future__ import annotations

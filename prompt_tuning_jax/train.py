@@ -205,7 +205,9 @@ def train(
             tuned = artifacts.fit(artifact, abstract)
         else:
             rng = jax.random.fold_in(run.key, 1)
-            tuned = init(run.method)(rng, theta=theta, start=start) | {"theta": taken}
+            # each has its own: a step writes over what it was given
+            leaves = taken if run is every[-1] else jax.tree.map(jnp.copy, taken)
+            tuned = init(run.method)(rng, theta=theta, start=start) | {"theta": leaves}
         tuned = jax.device_put(tuned, tuned_places)
         state = {
             "tuned": tuned,
@@ -237,9 +239,10 @@ def train(
         "vocabulary_file": vocabulary_file,
         "extra_ids": extra_ids,
     }
-    facts = {"backbone": where, "lengths": dict(task_feature_lengths)}
     for run, state in zip(every, states, strict=True):
-        run.begin(state, keep, artifact_steps, facts)
+        run.restore(state, keep, artifact_steps)
+    for run in every:
+        run.begin({"backbone": where, "lengths": dict(task_feature_lengths)})
     del states, state
 
     # ---- one step ----------------------------------------------------------------------------
@@ -267,13 +270,9 @@ def train(
         if len(states) == 1:
             pairs = [step_of_one(states[0], batches[0], seeds[0], rates[0], frozen)]
         else:
-            # every leaf [runs,…]; the frozen weights multiply the examples of `at_once` runs
+            # every leaf [runs,…]; the frozen weights multiply the examples of all runs at once
             each = stacked(states), stacked(batches), stacked(seeds), stacked(rates)
-            found = jax.lax.map(
-                lambda run: step_of_one(run[0], run[1], run[2], run[3], frozen),
-                each,
-                batch_size=at_once,
-            )
+            found = jax.vmap(step_of_one, (0, 0, 0, 0, None))(*each, frozen)
             pairs = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(states))]
         return [state for state, _ in pairs], [report for _, report in pairs]
 
@@ -284,11 +283,14 @@ def train(
 
     def batches_of(step: int) -> dict[str, dict[str, jax.Array]]:
         due = [name for name, run in trained.items() if run.first <= step]
-        made = one_shape([trained[name].batches.batch(step) for name in due])
+        made = [trained[name].batches.batch(step) for name in due]
+        if at_once > 1:
+            made = one_shape(made)
         return {name: sharding.put_batch(devices, b) for name, b in zip(due, made, strict=True)}
 
     # ---- the loop ----------------------------------------------------------------------------
-    first = min(run.first for run in every)
+    unfinished = [run for run in every if not run.stopped(early_stopping)]
+    first = min(run.first for run in unfinished or every)
     with contextlib.ExitStack() as closing:
         for run in every:
             closing.callback(run.close)
@@ -297,33 +299,40 @@ def train(
         progress = closing.enter_context(Progress("train", train_steps, start=first))
         for step, batch in enumerate(batches, first + 1):
             going = [name for name in batch if not trained[name].stopped(early_stopping)]
+            if not going and any(run.first >= step for run in unfinished):
+                continue  # until the first that was resumed further on
             if not going:
                 progress.note(f"no better evaluation in {early_stopping}: stopped at {step - 1}")
                 break
-            now = [trained[name] for name in going]
-            rates = [0.0 if alike else rate_of(run.own.optimizer) for run in now]
-            with sharding.use(devices):
-                states, reports = step_of(len(now))(
-                    [run.state for run in now],
-                    [batch[name] for name in going],
-                    [run.key for run in now],
-                    rates,
-                    frozen,
-                )
             last = step == train_steps
             saves, kept = step % checkpoint_period == 0 or last, step in artifact_steps
-            for run, state, report in zip(now, states, reports, strict=True):
-                run.state = state
-                if step % log_period == 0 or last:
-                    run.note(step, report)
-            for run in now:
-                evaluates = bool(run.evaluations) and (step % eval_period == 0 or last)
-                # A report is read once the next step is queued, so that the devices never wait for
+            written, evaluates = step % log_period == 0 or last, step % eval_period == 0 or last
+            for first_of in range(0, len(going), at_once):
+                names = going[first_of : first_of + at_once]
+                now = [trained[name] for name in names]
+                with sharding.use(devices):
+                    states, reports = step_of(len(now))(
+                        [run.state for run in now],
+                        [batch[name] for name in names],
+                        [run.key for run in now],
+                        [0.0 if alike else rate_of(run.own.optimizer) for run in now],
+                        frozen,
+                    )
+                for run, state, report in zip(now, states, reports, strict=True):
+                    run.state = state
+                    if written or evaluates or saves or kept:
+                        run.note(step, report, written)
+            for run in (trained[name] for name in going):
+                # A report is read once the next step is queued, so that the devices do not wait for
                 # it; but nothing is kept of a step before its loss is known to be a number.
                 told = run.tell(math.inf if evaluates or saves or kept else step)
                 if told is not None:
                     progress.update(told[0] - progress.done, f"loss {told[1]:.4f}")
-                improved = evaluates and run.evaluate(predicting, frozen, step, progress.note)
+                improved = (
+                    evaluates
+                    and bool(run.evaluations)
+                    and run.evaluate(predicting, frozen, step, progress.note)
+                )
                 if kept:  # before its checkpoint: a killed run writes it again
                     run.keep(f"artifacts/{step}", step)
                 if saves or improved:

@@ -98,6 +98,17 @@ def test_a_run_that_diverges_stops(job):
         shutil.rmtree(job.folder / "new")
 
 
+@pytest.mark.parametrize("flag", ["ARTIFACT_STEPS=[1]", "CHECKPOINT_PERIOD=1"])
+def test_what_is_kept_is_looked_at_whatever_is_reported(job, flag):
+    """The first step that is reported is 3."""
+    flags = ["--gin.PROMPT_START=@prompt_init.Uniform()", "--gin.prompt_init.Uniform.high=1e39"]
+    flags += ["--gin.LOG_PERIOD=3", "--gin.EVAL_TASKS=[]", f"--gin.{flag}"]
+    done = job.run("train", *NEW, *flags)
+    assert done.status == 2 and done.err.startswith("error: step 1: the loss is nan")
+    kept = {f.name for f in (job.folder / "new").iterdir()}
+    assert kept == {"settings.json", "config.gin", "metrics.jsonl", "tensorboard"}
+
+
 def test_a_model_from_nothing_is_no_backbone(job):
     flags = ["--gin.INITIAL_CHECKPOINT_PATH=None", "--gin.EVAL_TASKS=[]", "--gin.TRAIN_STEPS=1"]
     flags += ["--gin.VOCABULARY_FILE=backbone/sentencepiece.model", "--gin.EXTRA_IDS=10"]

@@ -51,6 +51,11 @@ def _close(one, other):
         assert left.keys() == right.keys() and left["kind"] == right["kind"]
         for name in left.keys() - {"kind"}:
             assert left[name] == pytest.approx(right[name], rel=1e-5, abs=1e-6), (name, left)
+    _close_artifacts(one, other)
+
+
+def _close_artifacts(one, other):
+    """The same best step and artifact, to float tolerance."""
     facts = [json.loads((d / "artifact" / "artifact.json").read_text()) for d in (one, other)]
     assert facts[0]["step"] == facts[1]["step"]
     assert facts[0]["method"] == facts[1]["method"] and facts[0]["backbone"] == facts[1]["backbone"]
@@ -96,6 +101,12 @@ def test_every_run_goes_on_from_its_own_checkpoint(job, together):
         assert left == pytest.approx(right, rel=1e-5)
 
 
+def _last_steps(folder):
+    return {
+        run.name: max(line["step"] for line in tiny_run.metrics(run)) for run in folder.iterdir()
+    }
+
+
 def test_a_run_that_stops_early_leaves_the_others_going(job):
     """The one at a rate of almost 0 has no better evaluation than its first."""
     model_dir = job.folder / "early"
@@ -103,10 +114,7 @@ def test_a_run_that_stops_early_leaves_the_others_going(job):
     settings = {"EVAL_PERIOD": 2, "EARLY_STOPPING": 2, "TRAIN_STEPS": 16}
     flags = [f"--gin.RUNS={runs}", "--gin.DECODER=@decoding.Rank()"]
     job.ok("train", *tiny_run.training(), *flags, MODEL_DIR=model_dir, **settings)
-    steps = {
-        name: max(line["step"] for line in tiny_run.metrics(model_dir / name))
-        for name in ("still", "moving")
-    }
+    steps = _last_steps(model_dir)
     assert steps["still"] == 6  # the first, and two that are no better
     assert steps["moving"] > 6
 
@@ -132,6 +140,10 @@ def test_a_folder_of_one_run_is_not_for_several(job, together):
         ("{}", "RUNS = {}: write"),
         ('{"a/b": {}}', "RUNS: 'a/b' is no folder's name"),
         ('{"..": {}}', "RUNS: '..' is no folder's name"),
+        ('{"a": {"RANDOM_SEED": "x"}}', "RUNS: 'a' sets RANDOM_SEED = 'x': it must be int"),
+        ('{"a": {"K_SHOT": 1.5}}', "RUNS: 'a' sets K_SHOT = 1.5: it must be int | None"),
+        ('{"a": {"LEARNING_RATE": "x"}}', "LEARNING_RATE = 'x': it must be float"),
+        ('{"a": {"PROMPT_START": 1}}', "PROMPT_START = 1: one such as @"),
         ('{"a": {"BATCH_SIZE": 3}}', "RUNS: 'a' sets BATCH_SIZE; runs may differ in MIXTURE"),
         ('{"a": {"INITIAL_ARTIFACT": "x"}, "b": {}}', "INITIAL_ARTIFACT is for all runs or none"),
     ],
@@ -147,3 +159,41 @@ def test_a_start_is_a_prompt_s(job):
     runs = '--gin.RUNS={"a": {"PROMPT_START": 1}}'
     done = job.run("train", *tiny_run.training("lora"), runs, MODEL_DIR="wrong")
     assert "RUNS: 'a' sets PROMPT_START, and LoRA has no start" in done.err
+
+
+def test_runs_that_were_stopped_leave_a_resumed_job_to_the_others(job):
+    """The one that stopped at step 6 is due before the one that goes on at 8."""
+    runs = '{"still": {"LEARNING_RATE": 1e-9}, "moving": {"LEARNING_RATE": 3.0}}'
+    flags = [*tiny_run.training(), f"--gin.RUNS={runs}", "--gin.DECODER=@decoding.Rank()"]
+    settings = {"EVAL_PERIOD": 2, "CHECKPOINT_PERIOD": 2, "EARLY_STOPPING": 2}
+    ends = []
+    for steps in (8, 10, 10):  # the last has nothing left to do
+        job.ok("train", *flags, MODEL_DIR="resumed", **settings, TRAIN_STEPS=steps)
+        ends.append(_last_steps(job.folder / "resumed"))
+    assert ends == [{"still": 6, "moving": steps} for steps in (8, 10, 10)]
+
+
+def test_runs_of_model_tuning_have_a_model_each(job):
+    settings = {"TRAIN_STEPS": 2, "EVAL_PERIOD": 2}
+    runs = '--gin.RUNS={"a": {}, "b": {"RANDOM_SEED": 3}, "c": {}}'
+    flags = [*tiny_run.training("full"), "--gin.LEARNING_RATE=0.03"]
+    for at_once in (1, 3):
+        together = f"full{at_once}"
+        job.ok("train", *flags, runs, MODEL_DIR=together, RUNS_AT_ONCE=at_once, **settings)
+        job.ok("train", *flags, MODEL_DIR=f"{together}_alone", RANDOM_SEED=3, **settings)
+        _close_artifacts(job.folder / together / "b", job.folder / f"{together}_alone")
+
+
+def test_nothing_is_written_before_every_run_can_go_on(job):
+    """The second run's kept artifact is gone."""
+    flags = [*tiny_run.training(), '--gin.RUNS={"a": {}, "b": {"RANDOM_SEED": 3}}']
+    settings = {"TRAIN_STEPS": 2, "EVAL_PERIOD": 2, "ARTIFACT_STEPS": "[1]"}
+    job.ok("train", *flags, MODEL_DIR="gone", **settings)
+    shutil.rmtree(job.folder / "gone" / "b" / "artifacts" / "1")
+    before = {
+        f: f.stat().st_mtime_ns for f in (job.folder / "gone" / "a").rglob("*") if f.is_file()
+    }
+    done = job.run("train", *flags, MODEL_DIR="gone", **settings | {"TRAIN_STEPS": 4})
+    assert done.status == 2 and "did not keep its artifact" in done.err
+    after = {f: f.stat().st_mtime_ns for f in (job.folder / "gone" / "a").rglob("*") if f.is_file()}
+    assert after == before
