@@ -15,8 +15,9 @@ METADATA := setup.py pyproject.toml constraints.txt
 demo: .venv/installed
 	.venv/bin/python -m prompt_tuning_jax.demo
 
+# A file's tests stay together: they share what was trained for them.
 test: lint types
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -106,7 +106,8 @@ def tables(results: dict) -> str:
     apart: list[list[float]] = [[] for _ in columns]
     for name in sorted({key.rsplit(" ", 1)[0] for key in runs}):
         scores = [runs.get(f"{name} {own}", {}).get(other) for own, other in columns]
-        lines.append(f"| {name} | " + " | ".join(str(score) for score in scores) + " |")
+        cells = ("" if score is None else f"{score:.1f}" for score in scores)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
         for points, score in zip(apart, scores, strict=True):
             if score is not None and scores[0] is not None:
                 points.append(score - scores[0])
@@ -120,9 +121,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument("--backbone", default="builtin://demo")
     parser.add_argument("--tasks", default="demo_boolq,demo_cb,demo_wsc")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=2, help="0: bytes and times alone")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=7, help="0: quality alone")
     flags = parser.parse_args()
     runs = [("costs", functools.partial(costs, flags.turns))] if flags.turns else []
     for seed in range(flags.seeds):

@@ -96,7 +96,12 @@ def _replaced(given: Any, path: str, value: Any, said: str) -> Any:
 
 def _fits(value: Any, annotation: str) -> bool:
     """Of an annotation such as "int | None"; whatever fits one with other types in it."""
-    plain = {"None": type(None), "int": int, "float": (int, float), "str": str}
+    plain: dict[str, tuple[type, ...]] = {
+        "None": (type(None),),
+        "int": (int,),
+        "float": (int, float),
+        "str": (str,),
+    }
     names = annotation.split(" | ")
     if not plain.keys() >= set(names):
         return True

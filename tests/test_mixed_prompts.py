@@ -1,6 +1,7 @@
 """Artifacts of several prompts in one batch: each text is answered as by its own prompt alone."""
 
 import json
+import pathlib
 
 import pytest
 import tiny_run
@@ -36,7 +37,8 @@ def test_a_batch_mixes_prompts(trained, monkeypatch):
     assert [{k: line[k] for k in ("inputs", "prompt")} for line in said] == lines
     monkeypatch.chdir(job.folder)
     with tiny_run.quickly():
-        alone = {n: load(path).predict(TEXTS, batch_size=4) for n, path in artifacts.items()}
+        each = {n: load(pathlib.Path(path)) for n, path in artifacts.items()}
+        alone = {n: one.predict(TEXTS, batch_size=4) for n, one in each.items()}
     assert len({tuple(texts) for texts in alone.values()}) == 3
     assert [line["prediction"] for line in said] == [alone[n][i] for i, n in enumerate(NAMES)]
 
@@ -55,6 +57,12 @@ def test_each_line_names_one_of_the_prompts(trained, line, said):
     job, artifacts = trained
     done = infer(job, artifacts, [{"inputs": "a", "prompt": "a"}, line])
     assert (done.status, done.out) == (2, "") and said in done.err
+
+
+def test_no_artifact_is_not_the_plain_model(trained):
+    job, _ = trained
+    done = infer(job, {}, [{"inputs": "a"}], "--backbone=backbone")
+    assert (done.status, done.out) == (2, "") and "ARTIFACT = {}: write" in done.err
 
 
 def test_prompts_of_another_length_do_not_mix(trained):

@@ -62,7 +62,11 @@ def test_lists_come_back_as_tuples_and_an_identity_stands_for_its_owner():
     assert through_json(Named()) == {"name": "x", "parts": (1, 2)}
 
 
-@pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", 1j, LoRA, print], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [{1, 2}, object(), b"bytes", 1j, LoRA, print],
+    ids=["set", "object", "bytes", "complex", "class", "function"],
+)
 def test_what_cannot_be_written_is_refused(value):
     with pytest.raises(UserError, match="cannot be written as JSON"):
         settings.encode({"a": [value]})
