@@ -47,7 +47,7 @@ def infer(
     under "prompt". UserError for a line that begins as JSON and is none, has no text under "inputs"
     or no such name: where there is a file, before anything is predicted.
     """
-    names = list(artifact) if isinstance(artifact, dict) else None
+    names = list(artifact) if artifact and isinstance(artifact, dict) else None
     if batch_size < 1:
         raise UserError(f"BATCH_SIZE = {batch_size}: at least 1")
     if input is not None:

@@ -135,10 +135,11 @@ def load(
     the artifact was trained with, else the backbone's; dtype: of the activations; frozen_dtype:
     what θ is held in. Raises UserError where either cannot be read or they do not belong together.
     """
-    several = artifact if isinstance(artifact, Mapping) else {"": artifact} if artifact else {}
+    several = artifact if isinstance(artifact, Mapping) else {}
     if isinstance(artifact, Mapping) and not several:
         raise UserError('ARTIFACT = {}: write {"name": "its folder", …}')
-    every = [artifacts.read(folder) for folder in several.values()]
+    folders = several.values() or ([artifact] if artifact else [])
+    every = [artifacts.read(folder) for folder in folders]
     read = every[0] if every else None
     own = read.facts["backbone"] if read else {}
     path = backbone or own.get("path")
