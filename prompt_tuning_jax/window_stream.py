@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from prompt_tuning_jax import cache
+from prompt_tuning_jax import cache, strict_json
 from prompt_tuning_jax.progress import Progress
 from prompt_tuning_jax.windows import Position, Windows
 
@@ -125,11 +125,13 @@ class WindowStream:
         """What the file has, or the beginning alone where it has nothing sound."""
         beginning = [Position()]
         try:
-            starts = [Position(*map(int, start)) for start in json.loads(self._file.read_text())]
+            starts = [Position(*start) for start in strict_json.loads(self._file.read_bytes())]
         except (OSError, TypeError, ValueError):
             return beginning
-        grows = all(one.window < next.window for one, next in itertools.pairwise(starts))
-        return starts if starts[:1] == beginning and grows else beginning
+        numbers = itertools.chain.from_iterable(map(dataclasses.astuple, starts))
+        sound = starts[:1] == beginning and all(type(n) is int and n >= 0 for n in numbers)
+        grows = sound and all(one.window < next.window for one, next in itertools.pairwise(starts))
+        return starts if grows else beginning
 
     def _keep(self) -> None:
         """Writes down what is known, not more often than every so many windows."""
