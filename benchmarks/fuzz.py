@@ -1,6 +1,6 @@
 """Mutated inputs for every place that reads bytes from outside, and how each of them ended.
 
-    python benchmarks/fuzz.py --inputs=5000
+    python benchmarks/fuzz.py --inputs=2000
 
 Each input is a valid file (or two or three things wrong at once in it) spoilt by
 tests/mutations.py, read and then used by tests/readers.py as the next step of a command would; the
@@ -14,6 +14,7 @@ every other outcome with the number that makes it again (--only="READER:NUMBER")
 
 import argparse
 import collections
+import concurrent.futures
 import faulthandler
 import json
 import os
@@ -115,7 +116,7 @@ def batch(name: str, numbers: range, seed: int) -> dict[int, tuple[str, float]]:
     while numbers:
         argv = [sys.executable, __file__, f"--worker={name}", f"--seed={seed}"]
         argv += [f"--first={numbers.start}", f"--inputs={len(numbers)}"]
-        limit = 120 + len(numbers)
+        limit = 300 + 2 * len(numbers)
         with tempfile.TemporaryFile("w+") as said:
             try:
                 done = subprocess.run(
@@ -143,7 +144,8 @@ def batch(name: str, numbers: range, seed: int) -> dict[int, tuple[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--inputs", type=int, default=5000, help="of each reader")
+    parser.add_argument("--inputs", type=int, default=2000, help="of each reader")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--readers", default="", help="a part of their names; all")
@@ -164,22 +166,28 @@ def main() -> None:
     )
     failures: dict[str, list[str]] = collections.defaultdict(list)
     total: collections.Counter[str] = collections.Counter()
-    for name in readers.READERS:
-        if given.readers not in name:
-            continue
-        counts: collections.Counter[str] = collections.Counter()
-        slowest = 0.0
-        for first in range(given.first, given.first + given.inputs, BATCH):
-            numbers = range(first, min(first + BATCH, given.first + given.inputs))
-            for number, (result, seconds) in batch(name, numbers, given.seed).items():
-                kind = result if result in ("read", "refused") else "else"
-                counts[kind] += 1
-                slowest = max(slowest, seconds)
-                if kind == "else":
-                    failures[f"{name}: {result}"].append(f"{name}:{number}")
-        total += counts
-        row = [counts.total(), counts["read"], counts["refused"], counts["else"]]
-        print(f"| {name} | {' | '.join(f'{n:,}' for n in row)} | {slowest:.1f} |", flush=True)
+    names = [name for name in readers.READERS if given.readers in name]
+    last = given.first + given.inputs
+    batches = [range(n, min(n + BATCH, last)) for n in range(given.first, last, BATCH)]
+    with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
+        running = {
+            name: [pool.submit(batch, name, numbers, given.seed) for numbers in batches]
+            for name in names
+        }
+        for name in names:
+            counts: collections.Counter[str] = collections.Counter()
+            slowest = 0.0
+            for done in running[name]:
+                for number, (result, seconds) in done.result().items():
+                    kind = result if result in ("read", "refused") else "else"
+                    counts[kind] += 1
+                    slowest = max(slowest, seconds)
+                    if kind == "else":
+                        failures[f"{name}: {result}"].append(f"{name}:{number}")
+                        print(f"{name}:{number}: {result}", file=sys.stderr, flush=True)
+            total += counts
+            row = [counts.total(), counts["read"], counts["refused"], counts["else"]]
+            print(f"| {name} | {' | '.join(f'{n:,}' for n in row)} | {slowest:.1f} |", flush=True)
     row = [total.total(), total["read"], total["refused"], total["else"]]
     print(f"| all | {' | '.join(f'{n:,}' for n in row)} | |")
     for result, places in sorted(failures.items(), key=lambda pair: -len(pair[1])):

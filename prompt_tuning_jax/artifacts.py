@@ -112,7 +112,7 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         content = file.read_bytes()
         tensors = load(content)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy has not
         raise UserError(f"{file}: cannot be read ({error})") from None
     for name, value in tensors.items():
         if not jnp.issubdtype(value.dtype, np.floating):

@@ -78,9 +78,7 @@ class Metrics:
 
     def __init__(self, path: pathlib.Path, step: int):
         file = path / "metrics.jsonl"
-        kept = file.read_bytes().splitlines() if file.exists() else []
-        lines = [line.decode() for line in kept if _step(line) <= step]
-        _write(file, "".join(f"{line}\n" for line in lines))
+        _write(file, "".join(f"{line}\n" for line in reports(file, step)))
         self._file = file.open("a")
         self._board = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)
 
@@ -95,6 +93,12 @@ class Metrics:
         """Writes what is still in buffers."""
         self._file.close()
         self._board.close()
+
+
+def reports(file: pathlib.Path, step: int) -> list[str]:
+    """The lines up to `step` that a metrics.jsonl holds, those left out that are no reports."""
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [line.decode() for line in lines if _step(line) <= step]
 
 
 def _step(line: bytes) -> float:
