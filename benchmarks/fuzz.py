@@ -161,9 +161,8 @@ def main() -> None:
         )
     import readers
 
-    print(
-        "| reader | inputs | read | refused | anything else | slowest, s |\n|---|--:|--:|--:|--:|--:|"
-    )
+    print("| reader | inputs | read | refused | anything else | slowest, s |")
+    print("|---|--:|--:|--:|--:|--:|", flush=True)
     failures: dict[str, list[str]] = collections.defaultdict(list)
     total: collections.Counter[str] = collections.Counter()
     names = [name for name in readers.READERS if given.readers in name]

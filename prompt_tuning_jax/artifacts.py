@@ -22,7 +22,7 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from prompt_tuning_jax import folders, settings, strict_json
+from prompt_tuning_jax import folders, settings, strict_json, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method, Tree
 from prompt_tuning_jax.t5 import LARGEST, T5Config
@@ -129,7 +129,8 @@ def read(path: str | os.PathLike) -> Artifact:
     facts = read_facts(path)
     try:
         method = settings.decode(facts["method"])
-    except UserError as error:
+        hash(method)  # what is compiled goes by it
+    except (UserError, TypeError) as error:
         raise UserError(f"{path}/artifact.json: {error}") from None
     if not isinstance(method, Method):
         raise UserError(f"{path}/artifact.json: {facts['method']['class']} is not a Method")
@@ -158,6 +159,17 @@ def check_backbone(artifact: Artifact, fingerprint: str, config: T5Config) -> No
             f"{artifact.path}: it belongs to {own['path']} (fingerprint {own['fingerprint']}), the "
             f"backbone given has {fingerprint}"
         )
+
+
+def shapes(artifact: Artifact, config: T5Config) -> Tree:
+    """The shapes of what the artifact's method has for a model of this configuration.
+
+    UserError where its settings do not go with the model.
+    """
+    try:
+        return artifact.method.abstract(config, t5.abstract_params(config))
+    except (UserError, OverflowError) as error:
+        raise UserError(f"{artifact.path}/artifact.json: {error}") from None
 
 
 def fit(artifact: Artifact, want: Tree) -> Tree:

@@ -45,7 +45,9 @@ class Vocabulary:
         self.model_file = str(model_file)
         self.extra_ids = extra_ids
         if not 0 <= extra_ids <= MOST_SENTINELS:
-            raise UserError(f"EXTRA_IDS = {extra_ids}: 0 to {MOST_SENTINELS} sentinels")
+            raise UserError(
+                f"vocabulary {model_file}: EXTRA_IDS = {extra_ids}, 0 to {MOST_SENTINELS} sentinels"
+            )
         self.content = _read(self.model_file)
         self.digest = hashlib.sha256(self.content).hexdigest()
         self._processor = sentencepiece.SentencePieceProcessor()

@@ -5,6 +5,7 @@ what is there and says how that ended: "read", "refused" (our `UserError`, in on
 file), or what went wrong.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -14,7 +15,9 @@ import io
 import json
 import pathlib
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -144,8 +147,6 @@ def _where(error: BaseException) -> str:
 # ---- what is common ------------------------------------------------------------------------------
 @functools.cache
 def _vocabulary_bytes() -> bytes:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         return pathlib.Path(tiny_vocabulary.train(pathlib.Path(folder))).read_bytes()
 
@@ -230,8 +231,7 @@ def _use_artifact(folder, file):
     read = artifacts.read(file.parent)
     own = read.facts["backbone"]
     artifacts.check_backbone(read, fingerprint.of(THETA), CONFIG)
-    abstract = read.method.abstract(CONFIG, t5.abstract_params(CONFIG))
-    tuned = artifacts.fit(read, abstract)
+    tuned = artifacts.fit(read, artifacts.shapes(read, CONFIG))
     frozen, _ = read.method.split(THETA)
     read.method.join(frozen, tuned)
     _abstract_logits(CONFIG, repr(read.method), read.method)
@@ -701,9 +701,17 @@ READERS = {
 }
 
 
+@functools.cache
+def _valid(name: str) -> pathlib.Path:
+    """A folder that is made once and left alone."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="readers"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "valid").mkdir()
+    READERS[name].make(folder / "valid")
+    return folder
+
+
 def made(name: str, folder: pathlib.Path) -> pathlib.Path:
     """A new folder with a reader's valid files, in `folder`, where more is put beside it."""
-    own = folder / "valid"
-    own.mkdir(parents=True)
-    READERS[name].make(own)
-    return own
+    shutil.copytree(_valid(name), folder, dirs_exist_ok=True)
+    return folder / "valid"
