@@ -335,6 +335,15 @@ def test_a_t5x_index_names_nothing_outside_its_folder(path, tmp_path):
         backbones.find(str(tmp_path))
 
 
+def test_a_description_of_an_array_that_is_nested_too_deeply(tmp_path):
+    """tensorstore's parser would end the process."""
+    folder = readers.made("T5X arrays", tmp_path) / "arrays"
+    file = folder / "target.token_embedder.embedding/.zarray"
+    file.write_text(file.read_text()[:-1] + ',"x":' + '{"a":' * 100_000 + "1" + "}" * 100_001)
+    with pytest.raises(UserError, match="embedding/.zarray: cannot be read"):
+        backbones.find(str(folder))
+
+
 @pytest.mark.parametrize(
     "sizes",
     [{"relpos_buckets": 2}, {"relpos_buckets": 512}, {"vocab_size": 0}, {"mlp_dim": 2**40}]
