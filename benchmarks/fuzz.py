@@ -89,6 +89,7 @@ def inputs(name: str, numbers: range, seed: int, shown: bool) -> None:
             assert result == "read", f"{name}: the valid {file} is not read: {result}"
         used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+        kept = input_of(name, numbers.start)
         for number in numbers:
             print(json.dumps([number, "began"]), flush=True)
             rng, began = random.Random(f"{seed} {name} {number}"), time.perf_counter()
@@ -97,7 +98,7 @@ def inputs(name: str, numbers: range, seed: int, shown: bool) -> None:
             faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # where no signal is taken
             try:
                 watching[0] = True
-                result = readers.attempt(reader, folder, rng)
+                result = readers.attempt(reader, folder, rng, kept=kept)
             except Hang:
                 result = f"longer than {SECONDS} s"
             finally:
@@ -108,6 +109,12 @@ def inputs(name: str, numbers: range, seed: int, shown: bool) -> None:
             print(json.dumps([number, result, time.perf_counter() - began]), flush=True)
             if shown:
                 print(result, file=sys.stderr)
+        kept.unlink()
+
+
+def input_of(name: str, first: int) -> pathlib.Path:
+    """Where a process that began with input `first` keeps the one that it is at."""
+    return pathlib.Path(tempfile.gettempdir(), f"fuzz {name} {first}".replace(" ", "_"))
 
 
 def batch(name: str, numbers: range, seed: int) -> dict[int, tuple[str, float]]:
@@ -137,7 +144,8 @@ def batch(name: str, numbers: range, seed: int) -> dict[int, tuple[str, float]]:
             return found
         if last < numbers.start:
             raise SystemExit(f"{name}: {text}")
-        found[last] = f"the process ended with {status}: {text[-300:]!r}", 0.0
+        place = input_of(name, numbers.start)
+        found[last] = f"the process ended with {status} on {place}: {text[-300:]!r}", 0.0
         numbers = range(last + 1, numbers.stop)
     return found
 

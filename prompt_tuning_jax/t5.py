@@ -77,9 +77,9 @@ class T5Config:
                 raise UserError(f"{field.name} = {value!r:.40}: a whole number, {least} to {most}")
             if field.type == "bool" and type(value) is not bool:
                 raise UserError(f"{field.name} = {value!r:.40}: True or False")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"{name} = {getattr(self, name)!r:.40}: choose from {known}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(f"{name} = {getattr(self, name)!r:.40}: choose from {choices}")
         odd = [name for name in self.mlp_activations if name not in ACTIVATIONS]
         if odd or not self.mlp_activations:
             known = ", ".join(ACTIVATIONS)

@@ -12,7 +12,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -125,13 +124,11 @@ class WindowStream:
         """What the file has, or the beginning alone where it has nothing sound."""
         beginning = [Position()]
         try:
-            starts = [Position(*start) for start in strict_json.loads(self._file.read_bytes())]
+            mark, starts = strict_json.loads(self._file.read_bytes())
+            sound = mark == _mark(starts)  # a place that is wrong would give other windows
+            return [Position(*start) for start in starts] if sound else beginning
         except (OSError, TypeError, ValueError):
             return beginning
-        numbers = itertools.chain.from_iterable(map(dataclasses.astuple, starts))
-        sound = starts[:1] == beginning and all(type(n) is int and n >= 0 for n in numbers)
-        grows = sound and all(one.window < next.window for one, next in itertools.pairwise(starts))
-        return starts if grows else beginning
 
     def _keep(self) -> None:
         """Writes down what is known, not more often than every so many windows."""
@@ -140,8 +137,13 @@ class WindowStream:
             return
         starts = [dataclasses.astuple(start) for start in self._starts]
         try:
-            cache.write(self._file, json.dumps(starts).encode())
+            cache.write(self._file, json.dumps([_mark(starts), starts]).encode())
         except OSError as error:
             # only speed is lost
             logging.getLogger(__name__).warning("where blocks begin was not kept: %s", error)
         self._kept = last
+
+
+def _mark(starts: Sequence[Sequence[int]]) -> str:
+    """By what damaged places are known for it."""
+    return hashlib.sha256(json.dumps(starts).encode()).hexdigest()

@@ -95,8 +95,12 @@ def files(reader: Reader, folder: pathlib.Path) -> list[tuple[pathlib.Path, str]
     return sorted(found.items())
 
 
-def attempt(reader: Reader, folder: pathlib.Path, rng: random.Random, content=None) -> str:
-    """Spoils a file of the folder (`content`: what it then holds), reads, puts it back."""
+def attempt(
+    reader: Reader, folder: pathlib.Path, rng: random.Random, content=None, kept=None
+) -> str:
+    """Spoils a file of the folder (`content`: what it then holds), reads, puts it back.
+
+    kept: a file to write what is tried into, for when the process does not survive it."""
     file, kind = rng.choice(files(reader, folder))
     good = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     try:
@@ -109,6 +113,8 @@ def attempt(reader: Reader, folder: pathlib.Path, rng: random.Random, content=No
                 ValueError, KeyError, TypeError, AttributeError, RecursionError
             ):
                 reader.mend(folder)
+        if kept is not None:
+            kept.write_bytes(f"{file.relative_to(folder)}\n".encode() + file.read_bytes())
         return outcome(lambda: reader.use(folder, file), [str(folder), file.name])
     finally:
         for f in [f for f in folder.rglob("*") if f.is_file() and f not in good]:
@@ -525,7 +531,7 @@ def _use_run(folder, file):
     outcomes = []
     for kind, value in (("train", "loss"), ("eval/x", "accuracy")):
         try:
-            read = plots.read_metrics(folder, kind)
+            read = plots.read_metrics(folder, kind, value)
             np.asarray(read["step"], np.float64), np.asarray(read[value], np.float64)
         except errors.UserError as error:
             outcomes.append(error)
