@@ -69,7 +69,16 @@ def inputs(name: str, numbers: range, seed: int, shown: bool) -> None:
             sys.prefix,
             sys.base_prefix,
         )
-        allowed = (*filter(None, roots), "/proc/", "/dev/null", "/sys/", "/usr/share", "/etc/gai")
+        kept = input_of(name, numbers.start)
+        allowed = (
+            str(kept),
+            *filter(None, roots),
+            "/proc/",
+            "/dev/null",
+            "/sys/",
+            "/usr/share",
+            "/etc/gai",
+        )
 
         def audit(event, args):
             if watching[0]:
@@ -89,7 +98,6 @@ def inputs(name: str, numbers: range, seed: int, shown: bool) -> None:
             assert result == "read", f"{name}: the valid {file} is not read: {result}"
         used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-        kept = input_of(name, numbers.start)
         for number in numbers:
             print(json.dumps([number, "began"]), flush=True)
             rng, began = random.Random(f"{seed} {name} {number}"), time.perf_counter()
