@@ -16,15 +16,16 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from prompt_tuning_jax import folders, settings
+from prompt_tuning_jax import folders, settings, strict_json, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method, Tree
-from prompt_tuning_jax.t5 import T5Config
+from prompt_tuning_jax.t5 import LARGEST, T5Config
 
 FORMAT = 1
 PARTS = ("shared", "encoder", "decoder")
@@ -72,18 +73,36 @@ def read_facts(path: str | os.PathLike) -> dict[str, Any]:
     """artifact.json, checked."""
     file = pathlib.Path(path) / "artifact.json"
     try:
-        facts = json.loads(file.read_text())
+        facts = strict_json.loads(file.read_bytes())
         if facts["format"] == FORMAT:
             own = facts["backbone"]
             T5Config(**own["config"]), own["path"], own["fingerprint"]
             facts["method"]["class"], facts["sha256"]
+            _check_used(facts)
     except FileNotFoundError:
         raise UserError(f"{path}: no artifact there (no artifact.json)") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: not an artifact's description ({error!r})") from None
+        raise UserError(f"{file}: not an artifact's description ({error!r:.300})") from None
     if facts["format"] != FORMAT:
-        raise UserError(f"{file}: format {facts['format']!r}, this version reads {FORMAT}")
+        raise UserError(f"{file}: format {facts['format']!r:.40}, this version reads {FORMAT}")
     return facts
+
+
+def _check_used(facts: dict[str, Any]) -> None:
+    """ValueError where what predictions are made with is not of its type."""
+    own, lengths = facts["backbone"], facts.get("lengths", {})
+    for name in ("path", "vocabulary_file"):
+        if not isinstance(own.get(name), str | None):
+            raise ValueError(f"backbone.{name} is no text")
+    if own.get("vocabulary_file") and type(own["extra_ids"]) is not int:
+        raise ValueError("backbone.extra_ids is no whole number")
+    if lengths and (
+        set(lengths) != {"inputs", "targets"}
+        or not all(type(n) is int and 0 < n <= LARGEST for n in lengths.values())
+    ):
+        raise ValueError("lengths are no numbers of tokens")
+    if not isinstance(facts.get("sentinel"), bool | None):
+        raise ValueError("sentinel is neither true nor false")
 
 
 def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -93,9 +112,11 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         content = file.read_bytes()
         tensors = load(content)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy has not
         raise UserError(f"{file}: cannot be read ({error})") from None
     for name, value in tensors.items():
+        if not jnp.issubdtype(value.dtype, np.floating):
+            raise UserError(f"{file}: {name} is {value.dtype}, not floating-point numbers")
         if not np.isfinite(value).all():
             raise UserError(f"{file}: {name} has NaN or infinite values")
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
@@ -108,13 +129,17 @@ def read(path: str | os.PathLike) -> Artifact:
     facts = read_facts(path)
     try:
         method = settings.decode(facts["method"])
-    except UserError as error:
+        hash(method)  # what is compiled goes by it
+    except (UserError, TypeError) as error:
         raise UserError(f"{path}/artifact.json: {error}") from None
     if not isinstance(method, Method):
         raise UserError(f"{path}/artifact.json: {facts['method']['class']} is not a Method")
     flat = read_tensors(path)
     theta = {k.removeprefix("theta/"): v for k, v in flat.items() if k.startswith("theta/")}
     own = {k: v for k, v in flat.items() if not k.startswith("theta/")}
+    within = [k for k in own for start in own if k.startswith(f"{start}/")]
+    if within or not all(k.partition("/")[2] for k in own):
+        raise UserError(f"{path}/tuned.safetensors: names that make no tree: {sorted(own)!r:.300}")
     tree = {part: {} for part in PARTS} | traverse_util.unflatten_dict(own, sep="/")
     return Artifact(str(path), method, tree | {"theta": theta}, facts)
 
@@ -134,6 +159,17 @@ def check_backbone(artifact: Artifact, fingerprint: str, config: T5Config) -> No
             f"{artifact.path}: it belongs to {own['path']} (fingerprint {own['fingerprint']}), the "
             f"backbone given has {fingerprint}"
         )
+
+
+def shapes(artifact: Artifact, config: T5Config) -> Tree:
+    """The shapes of what the artifact's method has for a model of this configuration.
+
+    UserError where its settings do not go with the model.
+    """
+    try:
+        return artifact.method.abstract(config, t5.abstract_params(config))
+    except (UserError, OverflowError) as error:
+        raise UserError(f"{artifact.path}/artifact.json: {error}") from None
 
 
 def fit(artifact: Artifact, want: Tree) -> Tree:

@@ -17,6 +17,7 @@ import dataclasses
 import fnmatch
 import functools
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -29,7 +30,7 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
 
-from prompt_tuning_jax import folders, int8, t5
+from prompt_tuning_jax import folders, int8, strict_json, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.fingerprint import Samples
 from prompt_tuning_jax.int8 import Int8
@@ -104,12 +105,12 @@ def _own(path: str) -> Checkpoint | None:
     if not file.is_file():
         return None
     try:
-        facts = json.loads(file.read_text())
+        facts = strict_json.loads(file.read_bytes())
         config, words = t5.T5Config(**facts["config"]), facts["vocabulary"]
-        vocabulary = str(folder / words["file"]), int(words["extra_ids"])
+        vocabulary = folders.inside(folder, words["file"]), operator.index(words["extra_ids"])
         mark, quantised = str(facts["fingerprint"]), facts.get("int8")
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: not a backbone's description ({error!r})") from None
+        raise UserError(f"{file}: not a backbone's description ({error!r:.300})") from None
     files = sorted(folder.glob("params*.safetensors")) or [folder / "params.safetensors"]
     dtypes = tensor_files.DTYPES if quantised is None else (*tensor_files.DTYPES, "I8")
     leaves = {n: leaf for part in files for n, leaf in tensor_files.read(part, dtypes).items()}
@@ -289,10 +290,12 @@ def _account(path: str, there: dict[str, Leaf], config: t5.T5Config) -> dict[str
     for name, leaf in traverse_util.flatten_dict(t5.abstract_params(config), sep="/").items():
         names = [name]
         if "/layers/" in name and name not in there:
-            names = [name.replace("/layers/", f"/layers_{i}/") for i in range(leaf.shape[0])]
+            # no more names than could be there, whatever number of layers a file declares
+            layers = range(min(leaf.shape[0], len(there) + 1))
+            names = [name.replace("/layers/", f"/layers_{i}/") for i in layers]
             one = name.replace("/layers/", "/")
             if one in there:  # a stack's one table of distances is every layer's
-                names = [one] * leaf.shape[0]
+                names = [one] * len(names)
         expected |= {n: leaf.shape if n == name else leaf.shape[1:] for n in names}
         sources[name] = names
     misshapen = [

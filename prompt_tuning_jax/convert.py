@@ -89,7 +89,7 @@ def _tuned(read: artifacts.Artifact, path: str | None, config: t5.T5Config) -> d
     if others:
         raise UserError(f"{read.path}: {others[0]} is no part of θ, so no θ alone is this model")
     shapes = t5.abstract_params(config)
-    taken = artifacts.fit(read, read.method.abstract(config, shapes))["theta"]
+    taken = artifacts.fit(read, artifacts.shapes(read, config))["theta"]
     leaves: dict[str, Leaf] = {}
     if set(taken) != set(traverse_util.flatten_dict(shapes, sep="/")):
         if path is None:

@@ -5,6 +5,13 @@ class UserError(ValueError):
     """Bad input. The commands print its text as one line `error: …` and exit with status 2."""
 
 
+def line(error: BaseException) -> str:
+    """An error's text as one line that a terminal shows as it is: what a file may have put into it
+    (line breaks, escape sequences, half characters) is spelt out."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def reason(error: BaseException) -> str:
     """What a library's error says, as one short line; its type where it says nothing."""
     lines = str(error).strip().splitlines()

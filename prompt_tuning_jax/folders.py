@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all."""
+"""A folder that is written whole or not at all, and names that stay in one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import contextlib
 import pathlib
 import shutil
 from collections.abc import Iterator
+
+
+def inside(folder: pathlib.Path, name: object) -> str:
+    """The path of a file of this folder whose name comes out of another file in it.
+
+    ValueError for anything but a plain name: a folder that was downloaded names nothing outside
+    itself. (A link in it is the user's: the hub's cache is made of them.)
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(f"{name!r:.80} is no name of a file in its folder")
+    return str(folder / name)
 
 
 @contextlib.contextmanager

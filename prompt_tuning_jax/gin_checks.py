@@ -23,6 +23,7 @@ from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.gin_files import MACRO, Binding, Reference, Source, references
 
 Node = tuple[tuple[str, ...], Any]  # scopes, and the function or class that runs in them
+GINS = {f"gin.{name}": getattr(gin.config, name) for name in ("macro", "singleton", "constant")}
 _PLAIN = {"int", "float", "bool", "str", "None"}
 
 
@@ -188,7 +189,9 @@ class Configuration:
         """The function or class that `selector` names where `binding` was written."""
         first, *rest = selector.split(".")
         if first == "gin":
-            return getattr(gin.config, selector.removeprefix("gin."))
+            if selector not in GINS:
+                raise UserError(f"{binding.place}: gin has no {selector}, but {', '.join(GINS)}")
+            return GINS[selector]
         statement = binding.imports.get(first)
         if statement is None:
             hint = nearest(first, binding.imports) or f"`from … import {first}` comes first"

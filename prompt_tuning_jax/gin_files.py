@@ -19,7 +19,7 @@ import gin
 from gin import config_parser
 
 from prompt_tuning_jax.command_line import Override, nearest
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, reason
 
 MACRO = "gin.macro"
 
@@ -201,3 +201,8 @@ def _one_line_errors(place: str) -> Iterator[None]:
         raise UserError(f"{place}: not a text file (UTF-8)") from None
     except OSError as error:
         raise UserError(f"{place}: {error.strerror}") from None
+    except UserError:
+        raise
+    # of the value: nested too deeply, a list as a key, a number of thousands of digits
+    except (RecursionError, MemoryError, TypeError, ValueError) as error:
+        raise UserError(f"{place}: gin syntax: {reason(error)}") from None

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from prompt_tuning_jax import sharding
+from prompt_tuning_jax import sharding, strict_json
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.predictor import load
@@ -114,7 +114,7 @@ def _texts(file: TextIO, name: str, prompts: list[str] | None) -> Iterator[dict[
         record = {"inputs": line}
         if line.lstrip().startswith("{"):
             try:
-                record = json.loads(line)
+                record = strict_json.loads(line)
             except ValueError as error:
                 raise UserError(f"{name}:{number}: not JSON ({error})") from None
             if not isinstance(record.get("inputs"), str):

@@ -24,7 +24,7 @@ from typing import Any
 import gin
 
 from prompt_tuning_jax import cache, command_line, gin_checks, gin_files, host_memory
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, line
 
 
 @dataclass(frozen=True)
@@ -200,10 +200,10 @@ def _waits(value: Any) -> bool:
 
 def _complain(error: Exception) -> int:
     # gin appends to the message which configurable was being called; the user wrote no code.
-    text = str(error).split("\n  In call to configurable")[0]
+    text = line(error).split(" In call to configurable")[0]
     if isinstance(error, OSError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    print(f"error: {text}", file=sys.stderr)
     return 2
 
 

@@ -187,6 +187,9 @@ class Chain(Method):
 
     def __post_init__(self):
         object.__setattr__(self, "methods", tuple(self.methods))
+        odd = [m for m in self.methods if not isinstance(m, Method)]
+        if odd:
+            raise UserError(f"Chain.methods: {odd[0]!r:.80} is not a Method")
 
     def read(self, vocabulary, label_words):
         return {str(i): m.read(vocabulary, label_words) for i, m in enumerate(self.methods)}

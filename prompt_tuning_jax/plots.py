@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import operator
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,20 +10,42 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from prompt_tuning_jax import strict_json
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 
-def read_metrics(model_dir: str | os.PathLike, kind: str) -> dict[str, np.ndarray]:
-    """One kind of report ("train", "eval/TASK") of a run's metrics.jsonl, by name, with "step"."""
+def read_metrics(model_dir: str | os.PathLike, kind: str, *needed: str) -> dict[str, np.ndarray]:
+    """One kind of report ("train", "eval/TASK") of a run's metrics.jsonl, by name, with "step".
+
+    UserError for a file or a line that is none, and where there is no such kind, or not the
+    `needed` names in it.
+    """
     file = pathlib.Path(model_dir) / "metrics.jsonl"
     if not file.is_file():
         raise UserError(f"{file}: no such file; is {model_dir} a MODEL_DIR?")
-    reports = [json.loads(line) for line in file.read_text().splitlines()]
-    rows = [report for report in reports if report["kind"] == kind]
+    kinds: set[str] = set()
+    rows: list[dict[str, float]] = []
+    steps: list[int] = []
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            report = dict(strict_json.loads(line))
+            kinds.add(str(report["kind"]))
+            if report.pop("kind") == kind:
+                # of the first report's names, each a number
+                names = rows[0] if rows else report
+                rows.append({name: float(report[name]) for name in names})
+                steps.append(operator.index(report["step"]))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            text = f"{file}:{number}: no report like those before it ({error!r:.200})"
+            raise UserError(text) from None
     if not rows:
-        raise UserError(f"{file}: no {kind!r}, but {sorted({r['kind'] for r in reports})}")
-    return {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "kind"}
+        raise UserError(f"{file}: no {kind!r}, but {sorted(kinds)}")
+    lacking = [name for name in needed if name not in rows[0]]
+    if lacking:
+        raise UserError(f"{file}: {kind!r} has no {lacking[0]!r}, but {sorted(rows[0])}")
+    values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return values | {"step": np.array(steps)}
 
 
 def curves(runs: Mapping[str, str | os.PathLike], task: str, metric: str) -> Figure:
@@ -34,9 +56,9 @@ def curves(runs: Mapping[str, str | os.PathLike], task: str, metric: str) -> Fig
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss, quality = figure.subplots(1, 2)
     for label, model_dir in runs.items():
-        trained = read_metrics(model_dir, "train")
+        trained = read_metrics(model_dir, "train", "loss")
         loss.plot(trained["step"], trained["loss"], label=label)
-        evaluated = read_metrics(model_dir, f"eval/{task}")
+        evaluated = read_metrics(model_dir, f"eval/{task}", metric)
         quality.plot(evaluated["step"], evaluated[metric], marker="o", markersize=3, label=label)
     loss.set(xlabel="step", ylabel="training loss (nats a target token)", yscale="log")
     quality.set(xlabel="step", ylabel=f"{metric} (0-100)", title=task, ylim=(-2, 102))

@@ -166,7 +166,7 @@ def load(
     if read is None:
         return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, partitioner, {})
     method, facts = read.method, read.facts
-    abstract = method.abstract(config, t5.abstract_params(config))
+    abstract = artifacts.shapes(read, config)
     for one in every:
         artifacts.check_backbone(one, found.fingerprint, config)
         _check_alike(read, one)

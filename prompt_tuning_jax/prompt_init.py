@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prompt_tuning_jax import numpy_files
 from prompt_tuning_jax.errors import UserError
 
 SPECIAL = 3  # pad, eos and unk come first in T5's vocabulary and are no words
@@ -135,23 +136,24 @@ class File:
         if path.is_dir():
             tensors = artifacts.read_tensors(path)
             prompts = [v for k, v in tensors.items() if k.split("/")[-1] == "prompt"]
-            if not prompts:
+            if not prompts or prompts[0].ndim != 3 or not len(prompts[0]):
                 raise UserError(f"{path}: the artifact holds no prompt, but {sorted(tensors)}")
             rows = prompts[0][0]
         else:
             try:
-                with path.open("rb") as file:
-                    rows = np.lib.format.read_array(file, allow_pickle=False)
+                rows = numpy_files.parsed(path.read_bytes())
             except FileNotFoundError:
                 raise UserError(f"{path}: no such prompt file") from None
             except ValueError as error:
                 raise UserError(f"{path}: not a NumPy array ({error})") from None
         if rows.ndim != 2 or rows.dtype.kind != "f":
             raise UserError(f"{path}: a prompt is [P, D] floats, this is {rows.dtype} {rows.shape}")
+        with np.errstate(over="ignore"):
+            rows = np.asarray(rows, np.float32)
         if not np.isfinite(rows).all():
             raise UserError(f"{path}: the prompt has NaN or infinite values")
         logging.info("prompt starts from %s %s", path, rows.shape)
-        return {"rows": np.asarray(rows, np.float32)}
+        return {"rows": rows}
 
     def rows(self, rng, length, embedding, read):
         want = (length, embedding.shape[1])

@@ -16,7 +16,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from prompt_tuning_jax import launch, settings
+from prompt_tuning_jax import launch, settings, strict_json
 from prompt_tuning_jax.errors import UserError
 
 
@@ -36,7 +36,7 @@ class RunDir:
             raise UserError(f"{model_dir}: MODEL_DIR is a file")
         if file.exists():
             try:
-                self._old = dict(json.loads(file.read_text()))
+                self._old = dict(strict_json.loads(file.read_bytes()))
             except (TypeError, ValueError) as error:
                 raise UserError(
                     f"{file}: not a run's settings ({error}); choose another MODEL_DIR"
@@ -78,8 +78,7 @@ class Metrics:
 
     def __init__(self, path: pathlib.Path, step: int):
         file = path / "metrics.jsonl"
-        kept = file.read_text().splitlines() if file.exists() else []
-        _write(file, "".join(f"{line}\n" for line in kept if _step(line) <= step))
+        _write(file, "".join(f"{line}\n" for line in reports(file, step)))
         self._file = file.open("a")
         self._board = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)
 
@@ -96,11 +95,18 @@ class Metrics:
         self._board.close()
 
 
-def _step(line: str) -> float:
+def reports(file: pathlib.Path, step: int) -> list[str]:
+    """The lines up to `step` that a metrics.jsonl holds, those left out that are no reports."""
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [line.decode() for line in lines if _step(line) <= step]
+
+
+def _step(line: bytes) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return float("inf")  # a line that a crash left half-written
+        step = strict_json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        step = None  # a line that a crash left half-written
+    return step if type(step) is int else float("inf")
 
 
 def _write(file: pathlib.Path, text: str) -> None:

@@ -1,19 +1,43 @@
 """Dataclasses as plain JSON and back: what artifacts and a run's identity are written in.
 
-Nothing is evaluated and no module is imported on the way back: a class must be one of ours or of
-a module that the user has already named (in gin, or by an import).
+Nothing is evaluated on the way back and no module is imported but one of `methods/`: a class must
+be one of ours or of a module that the user has already named (in gin, or by an import).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from prompt_tuning_jax.errors import UserError
 
 OURS = "prompt_tuning_jax."
+# the modules that a file may name into being; what their settings are made of they import
+METHODS = re.compile(r"prompt_tuning_jax\.methods\.\w+")
+
+
+def _whole(value: Any) -> bool:
+    # what JAX counts in
+    return type(value) is int and abs(value) < 2**31
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(word, str) for word in value)
+
+
+PLAIN: dict[str, Callable[[Any], bool]] = {
+    "int": _whole,
+    "float": lambda value: _whole(value) or isinstance(value, float),
+    "bool": lambda value: isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "tuple[str, ...]": _words,
+    "None": lambda value: value is None,
+}
 
 
 def encode(value: Any) -> Any:
@@ -40,12 +64,12 @@ def decode(value: Any) -> Any:
         return tuple(decode(v) for v in value)
     if isinstance(value, dict) and set(value) == {"class", "settings"}:
         module_name, _, name = str(value["class"]).rpartition(".")
-        if module_name.startswith(OURS):
-            try:
+        if METHODS.fullmatch(module_name):
+            with contextlib.suppress(ImportError):
                 importlib.import_module(module_name)
-            except ImportError:
-                raise UserError(f"this version has no {value['class']}") from None
         module = sys.modules.get(module_name)
+        if module is None and module_name.startswith(OURS):
+            raise UserError(f"this version has no {value['class']}")
         if module is None:
             raise UserError(
                 f"{value['class']} is not ours: import {module_name} in a gin file first"
@@ -53,13 +77,30 @@ def decode(value: Any) -> Any:
         cls, fields = getattr(module, name, None), decode(value["settings"])
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             raise UserError(f"{module_name} has no dataclass {name}")
+        if cls.__module__ != module_name:
+            raise UserError(f"{value['class']} is {cls.__module__}'s")
+        if not isinstance(fields, dict):
+            raise UserError(f"{value['class']}: its settings are no object")
+        _check(cls, fields)
         try:
             return cls(**fields)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f"{value['class']}: {error}") from None
     if isinstance(value, dict):
         return {k: decode(v) for k, v in value.items()}
     return value
+
+
+def _check(cls: type, fields: dict[str, Any]) -> None:
+    """UserError where a field is annotated with plain types and its value is of none of them."""
+    for field in dataclasses.fields(cls):
+        # with `from __future__ import annotations` a text
+        text = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        names, value = {name.strip() for name in text.split("|")}, fields.get(field.name)
+        if field.name not in fields or not names <= set(PLAIN):
+            continue
+        if not any(PLAIN[name](value) for name in names):
+            raise UserError(f"{cls.__name__}.{field.name} is {value!r:.80}, not {text}")
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -23,11 +23,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning_jax.attention import Attention
+from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.int8 import Int8
 from prompt_tuning_jax.method import Method, Site, Tree
 from prompt_tuning_jax.relative_positions import RelativePositions
 from prompt_tuning_jax.streams import Context, Encoded, Pair, Seen, Stream
 from prompt_tuning_jax.weights import Kernel, Norm, weight
+
+LARGEST = 2**31 - 1  # of a size: JAX counts in 32 bits
+# with others the buckets' logarithm divides by zero (relative_positions.py)
+LIMITS = {"scan_unroll": (0, LARGEST), "relpos_buckets": (4, 255)}
+CHOICES = {"dtype": ("float32", "bfloat16"), "remat_policy": ("none", "minimal", "full")}
+# flax.linen's functions that an MLP may have; a file's names reach nothing else of that module
+ACTIVATIONS = (
+    *("linear", "relu", "gelu", "silu", "swish", "sigmoid", "tanh", "elu", "selu", "leaky_relu"),
+    "softplus",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +69,21 @@ class T5Config:
     remat_policy: str = "none"
 
     def __post_init__(self):
+        """UserError for what is no size, no activation or no choice."""
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        for field in dataclasses.fields(self):
+            value, (least, most) = getattr(self, field.name), LIMITS.get(field.name, (1, LARGEST))
+            if field.type == "int" and not (type(value) is int and least <= value <= most):
+                raise UserError(f"{field.name} = {value!r:.40}: a whole number, {least} to {most}")
+            if field.type == "bool" and type(value) is not bool:
+                raise UserError(f"{field.name} = {value!r:.40}: True or False")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(f"{name} = {getattr(self, name)!r:.40}: choose from {choices}")
+        odd = [name for name in self.mlp_activations if name not in ACTIVATIONS]
+        if odd or not self.mlp_activations:
+            known = ", ".join(ACTIVATIONS)
+            raise UserError(f"mlp_activations = {self.mlp_activations!r:.80}: some of {known}")
 
     def architecture(self) -> dict[str, Any]:
         """The fields that decide θ's shapes and meaning; the others may differ from run to run."""

@@ -8,13 +8,12 @@ import logging
 import os
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import sentencepiece
 
-from prompt_tuning_jax import cache
+from prompt_tuning_jax import cache, numpy_files
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 
@@ -69,7 +68,7 @@ def encode(
     digest = hashlib.sha256(made_by.encode())
     digest.update(json.dumps(list(texts)).encode())
     path = cache.folder(cache_dir) / "tokens" / f"{digest.hexdigest()[:32]}.npz"
-    tokens = _load(path, len(texts))
+    tokens = _load(path, len(texts), vocabulary.vocab_size)
     if tokens is None:
         tokens = Ragged.of(map(vocabulary.encode, texts))
         content = io.BytesIO()
@@ -82,12 +81,21 @@ def encode(
     return tokens
 
 
-def _load(path: pathlib.Path, rows: int) -> Ragged | None:
+def _load(path: pathlib.Path, rows: int, ids: int) -> Ragged | None:
     """What the cache holds, or None where it holds nothing sound."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            tokens = Ragged(arrays["values"], arrays["offsets"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        with zipfile.ZipFile(path) as file:
+            values, offsets = (
+                numpy_files.parsed(file.read(f"{name}.npy")) for name in ("values", "offsets")
+            )
+    except Exception:  # zip's and zlib's errors share no base class
         return None
-    sound = len(tokens) == rows and tokens.offsets[-1] == len(tokens.values)
-    return tokens if sound else None
+    sound = (
+        (values.dtype, offsets.dtype) == (np.int32, np.int64)
+        and values.ndim == 1
+        and offsets.shape == (rows + 1,)
+        and (offsets[0], offsets[-1]) == (0, len(values))
+        and bool((np.diff(offsets) >= 0).all())
+        and (not len(values) or 0 <= values.min() <= values.max() < ids)
+    )
+    return Ragged(values, offsets) if sound else None

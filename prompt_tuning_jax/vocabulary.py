@@ -9,7 +9,10 @@ from typing import Any
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from prompt_tuning_jax import charsmap
 from prompt_tuning_jax.errors import UserError
+
+MOST_SENTINELS = 10_000  # T5 has 100; a number out of a damaged file would take hours
 
 # protobuf makes the class as the module is imported.
 _Model = sentencepiece_model_pb2.ModelProto
@@ -41,6 +44,10 @@ class Vocabulary:
         """
         self.model_file = str(model_file)
         self.extra_ids = extra_ids
+        if not 0 <= extra_ids <= MOST_SENTINELS:
+            raise UserError(
+                f"vocabulary {model_file}: EXTRA_IDS = {extra_ids}, 0 to {MOST_SENTINELS} sentinels"
+            )
         self.content = _read(self.model_file)
         self.digest = hashlib.sha256(self.content).hexdigest()
         self._processor = sentencepiece.SentencePieceProcessor()
@@ -148,6 +155,8 @@ def _read(file: str) -> bytes:
 
 def _with_sentinels(content: bytes, extra_ids: int) -> bytes:
     model = _Model.FromString(content)
+    charsmap.check(model.normalizer_spec.precompiled_charsmap)
+    charsmap.check(model.denormalizer_spec.precompiled_charsmap)
     for index in reversed(range(extra_ids)):
         # As seqio spells them: a sentinel is read from text only at a word's start.
         piece = f"▁<extra_id_{index}>"

@@ -12,14 +12,13 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from prompt_tuning_jax import cache
+from prompt_tuning_jax import cache, strict_json
 from prompt_tuning_jax.progress import Progress
 from prompt_tuning_jax.windows import Position, Windows
 
@@ -125,11 +124,11 @@ class WindowStream:
         """What the file has, or the beginning alone where it has nothing sound."""
         beginning = [Position()]
         try:
-            starts = [Position(*map(int, start)) for start in json.loads(self._file.read_text())]
+            mark, starts = strict_json.loads(self._file.read_bytes())
+            sound = mark == _mark(starts)  # a place that is wrong would give other windows
+            return [Position(*start) for start in starts] if sound else beginning
         except (OSError, TypeError, ValueError):
             return beginning
-        grows = all(one.window < next.window for one, next in itertools.pairwise(starts))
-        return starts if starts[:1] == beginning and grows else beginning
 
     def _keep(self) -> None:
         """Writes down what is known, not more often than every so many windows."""
@@ -138,8 +137,13 @@ class WindowStream:
             return
         starts = [dataclasses.astuple(start) for start in self._starts]
         try:
-            cache.write(self._file, json.dumps(starts).encode())
+            cache.write(self._file, json.dumps([_mark(starts), starts]).encode())
         except OSError as error:
             # only speed is lost
             logging.getLogger(__name__).warning("where blocks begin was not kept: %s", error)
         self._kept = last
+
+
+def _mark(starts: Sequence[Sequence[int]]) -> str:
+    """By what damaged places are known for it."""
+    return hashlib.sha256(json.dumps(starts).encode()).hexdigest()

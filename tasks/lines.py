@@ -137,9 +137,14 @@ def reading(path: str) -> Iterator[TextIO]:
     except OSError as error:
         raise UserError(f"data file {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        with opened(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            line = next(n for n, text in enumerate(file, 1) if _ESCAPED.search(text))
-        raise UserError(f"data file {path}:{line}: not UTF-8 text ({error.reason})") from error
+        place = path
+        # a damaged archive may end here otherwise
+        with (
+            contextlib.suppress(OSError, EOFError, zlib.error, StopIteration),
+            opened(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+        ):
+            place += f":{next(n for n, text in enumerate(file, 1) if _ESCAPED.search(text))}"
+        raise UserError(f"data file {place}: not UTF-8 text ({error.reason})") from error
 
 
 def _lines(file: TextIO) -> Iterator[tuple[int, str]]:

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from prompt_tuning_jax import folders, strict_json
 from prompt_tuning_jax.errors import UserError, reason
 from prompt_tuning_jax.interop import tensor_files
 from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
-from prompt_tuning_jax.t5 import BLOCKS, T5Config
+from prompt_tuning_jax.t5 import BLOCKS, LARGEST, T5Config
 from prompt_tuning_jax.vocabulary import Vocabulary
 
 HUB_NAME = re.compile(r"t5-\w+|[\w.-]+/[\w.-]+")  # T5 1.0's names have no owner
@@ -112,7 +113,7 @@ def open_checkpoint(path: str) -> Checkpoint | None:
         return None
     file = folder / "config.json"
     try:
-        facts = dict(json.loads(file.read_text()))
+        facts = dict(strict_json.loads(file.read_bytes()))
     except (TypeError, ValueError) as error:
         raise UserError(f"{file}: not a configuration ({reason(error)})") from None
     tensors = _tensors(folder)
@@ -126,6 +127,8 @@ def open_checkpoint(path: str) -> Checkpoint | None:
     if scaled and _same(head, shared):
         head = None
     config = _config(file, facts, tied=scaled and head is None)
+    if config.num_encoder_layers + config.num_decoder_layers > len(tensors):
+        raise UserError(f"{file}: more layers than the {len(tensors)} tensors beside it can hold")
     # a tied head that is not scaled is a head of its own with the embedding's values
     head = head or (None if scaled else shared)
     tensors = {name: leaf for name, leaf in tensors.items() if name != HEAD_THERE}
@@ -175,12 +178,13 @@ def _config(file: pathlib.Path, facts: dict[str, Any], tied: bool) -> T5Config:
 
     def size(name: str, default: int | None = None) -> int:
         value = default if facts.get(name) is None else facts[name]
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"{file}: {name} is {value!r}, not a positive number")
+        if type(value) is not int or not 1 <= value <= LARGEST:
+            raise UserError(f"{file}: {name} is {value!r:.40}, not a positive number")
         return value
 
     layers = size("num_layers")
-    return T5Config(
+    sizes = functools.partial(
+        T5Config,
         vocab_size=size("vocab_size"),
         emb_dim=size("d_model"),
         num_heads=size("num_heads"),
@@ -193,6 +197,10 @@ def _config(file: pathlib.Path, facts: dict[str, Any], tied: bool) -> T5Config:
         relpos_buckets=size("relative_attention_num_buckets", 32),
         relpos_per_layer=kind == "umt5",
     )
+    try:
+        return sizes()
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def _vocabulary(folder: pathlib.Path) -> tuple[str, int] | None:
@@ -201,8 +209,8 @@ def _vocabulary(folder: pathlib.Path) -> tuple[str, int] | None:
     if not model.is_file():
         return None
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        found = json.loads((folder / "tokenizer_config.json").read_text()).get("extra_ids")
-        extra_ids = found if isinstance(found, int) else extra_ids
+        found = strict_json.loads((folder / "tokenizer_config.json").read_bytes()).get("extra_ids")
+        extra_ids = found if type(found) is int else extra_ids
     return str(model), extra_ids
 
 
@@ -224,8 +232,9 @@ def _tensors(folder: pathlib.Path) -> dict[str, Leaf]:
             return _read_file(folder / weights)
         if index.is_file():
             try:
-                placed = dict(json.loads(index.read_text())["weight_map"])
-                paths = {name: folder / name for name in sorted(set(placed.values()))}
+                placed = dict(strict_json.loads(index.read_bytes())["weight_map"])
+                names = sorted(set(placed.values()))
+                paths = {name: pathlib.Path(folders.inside(folder, name)) for name in names}
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{index}: not an index of tensors ({reason(error)})") from None
             files = {name: _read_file(path) for name, path in paths.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorstore
 
+from prompt_tuning_jax import strict_json
 from prompt_tuning_jax.errors import UserError, reason
 from prompt_tuning_jax.interop.leaf import Leaf
 
@@ -70,6 +71,7 @@ def array(store: dict[str, Any], driver: str = "zarr") -> Leaf:
     A chunk whose file is lost is an error when it is read: zarr itself would give zeros, unless a
     value to fill with is written beside the array (zarr 3 always has one, and so never notices).
     """
+    _check_description(store, next(file for file, kind in ARRAYS.items() if kind == driver))
     spec = {"driver": driver, "kvstore": store}
     open_array = functools.partial(tensorstore.open, read=True, open=True, context=CONTEXT)
     try:
@@ -87,6 +89,16 @@ def array(store: dict[str, Any], driver: str = "zarr") -> Leaf:
             raise UserError(f"{_shown(store)}: cannot be read ({reason(error)})") from None
 
     return Leaf(tuple(values.shape), piece)
+
+
+def _check_description(store: dict[str, Any], file: str) -> None:
+    """UserError for JSON nested so deep that tensorstore's parser would end the process."""
+    content = read(store, file)
+    if content is not None:
+        try:
+            strict_json.loads(content)
+        except ValueError as error:
+            raise UserError(f"{_shown(store)}{file}: cannot be read ({reason(error)})") from None
 
 
 def _shown(store: dict[str, Any]) -> str:

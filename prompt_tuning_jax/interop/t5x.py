@@ -20,6 +20,7 @@ import flax.serialization
 import numpy as np
 from flax import traverse_util
 
+from prompt_tuning_jax import folders
 from prompt_tuning_jax.errors import UserError, reason
 from prompt_tuning_jax.interop import storage, t5x_names
 from prompt_tuning_jax.interop.leaf import Checkpoint, Leaf
@@ -64,6 +65,7 @@ def _indexed(store: dict[str, Any], value: Any) -> Callable[[], Leaf]:
     # newer specs have kvstore.path, older ones path
     path = value["kvstore"].get("path") or value["path"]
     name = pathlib.PurePosixPath(path.rstrip("/")).name
+    folders.inside(pathlib.Path(), name)
     return functools.partial(storage.array, storage.below(store, name))
 
 

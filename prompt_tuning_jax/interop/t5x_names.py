@@ -9,6 +9,7 @@ The heads of scalable_t5 have an axis of their own: query, key and value [D,H,K]
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -19,6 +20,7 @@ from prompt_tuning_jax.t5 import T5Config
 
 STACKS = ("encoder", "decoder")
 HEADS = {"query": 1, "key": 1, "value": 1, "out": 0}  # kernel -> the axis of its heads
+LARGEST_TABLE = 2**24  # values; 48 layers of 128 heads and 32 buckets have 200,000
 TABLE = "relpos_bias/rel_embedding"
 
 
@@ -52,6 +54,8 @@ def _one_table(leaves: dict[str, Leaf]) -> dict[str, Leaf]:
         names = [f"{layer}{TABLE}" for layer in sorted(layers)]
         if not names or not all(name in leaves for name in names):
             return leaves
+        if any(math.prod(leaves[name].shape) > LARGEST_TABLE for name in names):
+            return leaves  # no table, so it is not read
         tables = [leaves[name].whole() for name in names]
         if names == [f"{stack}/layers/{TABLE}"]:
             tables = list(tables[0])
@@ -66,8 +70,16 @@ def sizes(path: str, leaves: dict[str, Leaf]) -> T5Config:
     """The configuration that canonical leaves have the shapes of.
 
     What no shape tells is taken as T5 has it: tanh-GELU in a gated MLP, ReLU in a plain one.
-    UserError where what tells the sizes is not there.
+    UserError where what tells the sizes is not there, or is none of a T5.
     """
+    try:
+        return _sizes(path, leaves)
+    except ValueError as error:
+        text = str(error)
+        raise UserError(text if text.startswith(path) else f"{path}: {text}") from None
+
+
+def _sizes(path: str, leaves: dict[str, Leaf]) -> T5Config:
 
     def layers(stack):
         stacked = leaves.get(f"{stack}/layers/mlp/wo/kernel")

@@ -25,6 +25,12 @@ class Full(Method):
 
     def __post_init__(self):
         object.__setattr__(self, "leaves", tuple(self.leaves))
+        for pattern in self.leaves:
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError, OverflowError, RecursionError) as error:
+                text = f"Full.leaves: {pattern!r:.80} is no regular expression ({error})"
+                raise UserError(text) from None
 
     def split(self, theta):
         flat = traverse_util.flatten_dict(theta, sep="/")
