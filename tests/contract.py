@@ -78,7 +78,7 @@ class Job:
             batch = self.partitioner.put_batch(batch or small.batch())
             return self.jitted(state, self.frozen, batch, jax.random.key(i))
 
-    def run(self, tuned, steps, batch):
+    def run(self, tuned, steps=STEPS, batch=None):
         """Steps on one batch from `tuned` -> (every state, the loss each step began with)."""
         start = {"tuned": tuned, "opt_state": self.tx.init(tuned), "step": jnp.int32(0)}
         states, losses = [jax.device_put(start, self.places)], []

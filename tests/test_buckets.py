@@ -149,7 +149,9 @@ def test_predictions_of_an_evaluation(predictor, many_lengths, tmp_path):
     source = Generated("made up", lambda split: [{"inputs": t, "targets": "a"} for t in TEXTS])
     task = Task("made_up", source, lambda record: [record], metrics=(metrics.accuracy,))
     tokens = data.tokenise(task, "validation", predictor.vocabulary, LENGTHS, cache_dir=tmp_path)
-    evaluation = Evaluation(tokens, batch_size=2, mesh=predictor.mesh, decoder=DECODER)
+    evaluation = Evaluation(
+        tokens, batch_size=2, partitioner=predictor.partitioner, decoder=DECODER
+    )
     assert len({width for _, width in evaluation._batches._parts}) > 2
     model = predictor.model, predictor.theta, predictor.tuned
     scores = evaluation.run(*model, tmp_path)

@@ -15,7 +15,9 @@ import small
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("meshes")
     script = pathlib.Path(__file__).with_name("on_meshes.py")
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    # eight devices of a thread each; a device alone may use all cores, and would wait for its own
+    xla = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
+    flags = {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, script, folder], env=os.environ | flags, check=True)
     return folder
 
