@@ -21,7 +21,7 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from prompt_tuning_jax import folders, settings
+from prompt_tuning_jax import folders, hosts, settings
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method, Tree
 from prompt_tuning_jax.t5 import T5Config
@@ -43,13 +43,16 @@ class Artifact:
 def save_artifact(
     path: str | os.PathLike, method: Method, tuned: Tree, facts: dict[str, Any]
 ) -> None:
-    """Exports `tuned` and writes the folder whole or not at all.
+    """Exports `tuned` and writes the folder whole or not at all. Of several processes, all call it
+    and the first writes.
 
     facts: "backbone" {"path", "fingerprint", "config"}, "task", "step", "metrics" and what else
     describes the run, JSON values.
     """
     target = pathlib.Path(path)
-    exported = jax.device_get(method.export(tuned))
+    exported = jax.tree.map(_fetched, method.export(tuned))
+    if not hosts.first():
+        return
     theta = exported.pop("theta", {})
     # "theta" is flat already: its paths keep their slashes behind one "theta/"
     flat = traverse_util.flatten_dict(exported, sep="/") | {
@@ -66,6 +69,12 @@ def save_artifact(
     with folders.replaced(target) as folder:
         (folder / "tuned.safetensors").write_bytes(tensors)
         (folder / "artifact.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _fetched(leaf: Any) -> np.ndarray:
+    values = hosts.whole(leaf)
+    # a leaf at a time: the other processes have no use for it
+    return values if hosts.first() else np.zeros(0)
 
 
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
+from prompt_tuning_jax import hosts
 from prompt_tuning_jax.errors import UserError, reason
 
 # in memory of its own: the step donates the state to the next one
@@ -28,7 +30,10 @@ class Checkpoints:
 
     def __init__(self, model_dir: pathlib.Path, keep: int):
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=False, enable_async_checkpointing=False
+            max_to_keep=keep,
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=_together(model_dir),
         )
         self._manager = ocp.CheckpointManager(
             (model_dir / "checkpoints").absolute(), options=options
@@ -37,8 +42,11 @@ class Checkpoints:
         self._writing: Future | None = None
 
     def latest(self) -> int | None:
-        """The newest step, None in a new run."""
-        return self._manager.latest_step()
+        """The newest step, None in a new run; what the first process sees, where there are
+        several."""
+        latest = self._manager.latest_step()
+        step = int(hosts.gathered(np.int32(-1 if latest is None else latest))[0])
+        return None if step < 0 else step
 
     def save(self, state: Any) -> None:
         """Begins to write the state as its step's checkpoint; a step that is there already stays.
@@ -84,3 +92,18 @@ class Checkpoints:
         finally:
             self._thread.shutdown()
             self._manager.close()
+
+
+def _together(model_dir: pathlib.Path) -> ocp.options.MultiprocessingOptions:
+    """How several processes write one checkpoint: each its own shards, all in their threads.
+
+    Orbax waits for the other processes through JAX's coordination service where it is told which
+    they are, else through a collective on the devices, which a thread must not start beside the
+    training step's.
+    """
+    if not hosts.several():
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(
+        active_processes=set(range(jax.process_count())),
+        barrier_sync_key_prefix=str(model_dir).replace("/", "_"),
+    )

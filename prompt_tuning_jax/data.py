@@ -273,8 +273,16 @@ class TrainingBatches:
         )
 
     def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
-        """The batch of a step, or one host's rows of it, in the order of `process_index`."""
-        # every host draws all examples, of which it has in memory, to know the shape
+        """The batch of a step, or one host's rows of it, in the order of `process_index`.
+
+        Every host draws the examples of all, to know the batch's shape. A corpus has one shape, so
+        that a host's objectives are drawn for its own rows alone; but it reads and tokenises what
+        the others do: where a window begins depends on all documents before it.
+        """
+        if self.shapes == (self._full,) and not self._pack:
+            first, size = _rows_of(self._full.rows, process_index, process_count)
+            pairs = self._pairs(step, first, size)
+            return packing.batch(pairs, self._full._replace(rows=size), np.arange(size))
         pairs = self._pairs(step)
         shape, rows = packing.place(packing.lengths(pairs), self.shapes, self._full)
         prompts = [0] * len(pairs) if self._pack else None
@@ -282,9 +290,10 @@ class TrainingBatches:
         whole = packing.batch(pairs, shape, rows, prompts)
         return {name: array[first : first + size] for name, array in whole.items()}
 
-    def _pairs(self, step: int) -> list[packing.Pair]:
-        first = step * self._batch_size
-        return [self._draw(position) for position in range(first, first + self._batch_size)]
+    def _pairs(self, step: int, row: int = 0, rows: int | None = None) -> list[packing.Pair]:
+        first = step * self._batch_size + row
+        size = self._batch_size if rows is None else rows
+        return [self._draw(position) for position in range(first, first + size)]
 
     def _draw(self, position: int) -> packing.Pair:
         """The `position`-th example of the run."""
@@ -355,9 +364,14 @@ class EvaluationSet:
         """Number of batches."""
         return len(self._parts)
 
+    @property
+    def examples(self) -> list[np.ndarray]:
+        """Of each batch the indices of its real rows' examples; these rows come first."""
+        return [indices for indices, _ in self._parts]
+
     def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yields each batch and the indices of its real rows' examples; these rows come first."""
-        for number, (indices, _) in enumerate(self._parts):
+        """Yields each batch and its `examples`."""
+        for number, indices in enumerate(self.examples):
             yield self.batch(number), indices
 
     def batch(self, number: int, process_index: int = 0, process_count: int = 1) -> Batch:

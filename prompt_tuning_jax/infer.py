@@ -11,12 +11,13 @@ if __name__ == "__main__":
 import contextlib
 import itertools
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from prompt_tuning_jax import sharding
+from prompt_tuning_jax import hosts, sharding
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.predictor import load
@@ -49,6 +50,8 @@ def infer(
     under "prompt". UserError for a line that begins as JSON and is none, has no text under "inputs"
     or no such name: where there is a file, before anything is predicted.
     """
+    if input is None and hosts.several():
+        raise UserError("several processes cannot share standard input: give --input")
     names = list(artifact) if artifact and isinstance(artifact, dict) else None
     if batch_size < 1:
         raise UserError(f"BATCH_SIZE = {batch_size}: at least 1")
@@ -60,6 +63,8 @@ def infer(
                 pass
     if output is not None and not pathlib.Path(output).parent.is_dir():
         raise UserError(f"{output}: no such folder")
+    if output is not None and not hosts.first():
+        output = os.devnull
     predictor = load(
         artifact,
         initial_checkpoint_path,

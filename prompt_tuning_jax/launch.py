@@ -17,14 +17,15 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gin
 
-from prompt_tuning_jax import cache, command_line, gin_checks, gin_files, host_memory
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax import cache, command_line, gin_checks, gin_files, host_memory, hosts
+from prompt_tuning_jax.errors import UserError, reason
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,22 @@ class Command:
     flags: Mapping[str, str] = field(default_factory=dict)  # plain flag -> macro
     positional: str = ""  # the flag whose value may stand without its name
     describes: str = ""  # the command whose configuration is looked at and not run
+    joins: bool = False  # whether several processes may be one job of it (`hosts`)
 
 
 COMMANDS = {
-    "train": Command("Trains what a method tunes on a frozen T5."),
+    "train": Command("Trains what a method tunes on a frozen T5.", flags=hosts.FLAGS, joins=True),
     "evaluate": Command(
         "Evaluates an artifact on a task; the last line of output is one JSON object.",
         "runs/evaluate.gin",
-        command_line.EVALUATE_FLAGS,
+        command_line.EVALUATE_FLAGS | hosts.FLAGS,
+        joins=True,
     ),
     "infer": Command(
         "Predicts for lines of text or JSONL, from a file or standard input.",
         "runs/infer.gin",
-        command_line.INFER_FLAGS,
+        command_line.INFER_FLAGS | hosts.FLAGS,
+        joins=True,
     ),
     "convert": Command(
         "Writes a backbone of any format, or a tuned model, as a folder of ours or Hugging Face's.",
@@ -78,20 +82,29 @@ def main(
 ) -> int:
     """Runs `package.command.command` as the command line `argv` configures it.
 
-    Returns the exit status: 0, 2 after bad input, 130 after an interrupt, 141 after a closed pipe.
+    Returns the exit status: 0, 2 after bad input, 3 where another process of the job was lost, 130
+    after an interrupt, 141 after a closed pipe.
     """
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        return _run(command, sys.argv[1:] if argv is None else argv, package)
+        status, line = _run(command, argv, package), ""
     except UserError as error:
-        return _complain(error)
+        status, line = 2, _line(error)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        return _complain(error)
+        status, line = 2, _line(error)
     except BrokenPipeError:  # the reader of standard output has left: `infer … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        status, line = 130, "interrupted"
+    except Exception as error:
+        if not hosts.several():
+            raise
+        status, line = hosts.LOST, hosts.lost(error)
+        if not line:
+            traceback.print_exc(file=sys.__stderr__)
+            status, line = 1, f"error: {type(error).__name__}: {reason(error)}"
+    return hosts.end(status, line, argv)
 
 
 def operative_config() -> str:
@@ -134,13 +147,17 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     cache.keep_compiled()
     host_memory.give_back_compilers()
     configuration = gin_checks.Configuration(source)
-    reached = configuration.reach({f"{root}.{root}": runs})
+    joins = COMMANDS[root].joins
+    roots = {f"{root}.{root}": runs} | ({"hosts.join": hosts.join} if joins else {})
+    reached = configuration.reach(roots)
     configuration.check_overrides(reached)
     configuration.check_types(reached)
     if not command.describes:
         configuration.check_values(reached, {macro: flag for flag, macro in command.flags.items()})
     _parse(files, places, source, arguments.overrides)
     configured = _configurable(runs)
+    if command.joins:
+        _configurable(hosts.join)()
     if command.describes:
         function()
     else:
@@ -198,13 +215,12 @@ def _waits(value: Any) -> bool:
     return False
 
 
-def _complain(error: Exception) -> int:
+def _line(error: Exception) -> str:
     # gin appends to the message which configurable was being called; the user wrote no code.
     text = str(error).split("\n  In call to configurable")[0]
     if isinstance(error, OSError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return 2
+    return f"error: {' '.join(text.split())}"
 
 
 def _usage(name: str, command: Command, files, arguments: command_line.Arguments) -> str:

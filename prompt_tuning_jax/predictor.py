@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -23,8 +24,12 @@ from prompt_tuning_jax.vocabulary import Vocabulary
 
 @functools.partial(jax.jit, static_argnames=("model", "decoder", "length"))
 def decode(model, decoder, length, theta, tuned, batch, rng, labels):
-    """A decoder (decoding.py), compiled once for each model, decoder and shape of batch."""
-    return decoder(model, theta, tuned, batch, length, rng, labels)
+    """A decoder (decoding.py), compiled once for each model, decoder and shape of batch.
+
+    Its ids [B,length] are whole on every device, so that every process can read them.
+    """
+    ids = decoder(model, theta, tuned, batch, length, rng, labels)
+    return nn.with_logical_constraint(ids, (None, None))
 
 
 _row_keys = jax.jit(t5.row_keys, static_argnames="model")
@@ -112,7 +117,7 @@ class Predictor:
     ) -> np.ndarray:
         """One batch under seqio's names -> token ids [B,length]; rng: `decoding.keys`."""
         with self.partitioner.use():
-            on_devices = self.partitioner.put_batch(batch)
+            on_devices = self.partitioner.put_batch(self.partitioner.own(batch))
             return np.asarray(
                 decode(self.model, decoder, length, self.theta, self.tuned, on_devices, rng, labels)
             )

@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import platform
+import time
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from prompt_tuning_jax import launch, settings
+from prompt_tuning_jax import hosts, launch, settings
 from prompt_tuning_jax.errors import UserError
 
 
@@ -63,14 +65,29 @@ class RunDir:
                 )
 
     def open(self) -> None:
-        """Makes the folder and writes the run's identity and gin configuration."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / "settings.json", json.dumps(self._identity, indent=2) + "\n")
-        _write(self.path / "config.gin", launch.operative_config())
+        """Makes the folder and writes the run's identity and gin configuration.
 
-    def metrics(self, step: int) -> Metrics:
+        Of several processes the first writes; UserError where another does not see what it wrote.
+        """
+        file, text = self.path / "settings.json", json.dumps(self._identity, indent=2) + "\n"
+        if hosts.first():
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write(file, text)
+            _write(self.path / "config.gin", launch.operative_config())
+        hosts.meet()
+        # a network's file system may show it late
+        end = time.monotonic() + 60
+        while not (file.is_file() and file.read_text() == text):
+            if time.monotonic() > end:
+                raise UserError(
+                    f"{self.path}: what the first process writes there is not seen on "
+                    f"{platform.node()}: MODEL_DIR must be on a file system that all hosts share"
+                )
+            time.sleep(0.5)
+
+    def metrics(self, step: int) -> Metrics | Unwritten:
         """The writer of a run that goes on after `step`; what was written past it is dropped."""
-        return Metrics(self.path, step)
+        return Metrics(self.path, step) if hosts.first() else Unwritten()
 
 
 class Metrics:
@@ -94,6 +111,14 @@ class Metrics:
         """Writes what is still in buffers."""
         self._file.close()
         self._board.close()
+
+
+class Unwritten:
+    """The metrics of a process that is not the first."""
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def _step(line: str) -> float:

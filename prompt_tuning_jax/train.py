@@ -287,9 +287,11 @@ def train(
 
     def batches_of(step: int) -> dict[str, dict[str, jax.Array]]:
         due = [name for name, run in trained.items() if run.first <= step]
-        made = [trained[name].batches.batch(step) for name in due]
+        # a process makes its own rows, but where they must become of one shape
+        share = partitioner.share if at_once == 1 else (0, 1)
+        made = [trained[name].batches.batch(step, *share) for name in due]
         if at_once > 1:
-            made = one_shape(made)
+            made = [partitioner.own(batch) for batch in one_shape(made)]
         return {name: partitioner.put_batch(b) for name, b in zip(due, made, strict=True)}
 
     # ---- the loop ----------------------------------------------------------------------------
