@@ -12,6 +12,7 @@ fails at once, a heartbeat after `heartbeat_timeout`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -51,6 +52,8 @@ _FAILED, _GONE = "prompt_tuning_jax/failed", "prompt_tuning_jax/gone"
 # seconds: in which a process that is told of an error may find its own; that all have to leave in
 _GRACE, _LEAVING = 1, 10
 _ending = threading.Lock()
+# from then on an error may be this process's own
+_joining = False
 
 
 # ---- before and after `join` ---------------------------------------------------------------------
@@ -72,8 +75,12 @@ def join(
     Before anything touches a device. UserError for what cannot be, and where the processes do not
     come together.
     """
-    import jax  # the only function here that the first lines of a command must not wait for
+    global _joining
+    import jax  # here: the first lines of a command do not wait for it
 
+    if jax.distributed.is_initialized():
+        return
+    _joining = True
     required = str(multiprocess_gpu) == "True"
     address = coordinator_address or _told(_ADDRESS)
     count = _number("PROCESS_COUNT", process_count, _COUNT if address else ())
@@ -86,7 +93,7 @@ def join(
             )
         return
     if address is not None:
-        if not re.fullmatch(r".+:\d+", address):
+        if not re.fullmatch(r".+:\d{1,5}", address) or int(address.rsplit(":", 1)[1]) > 65535:
             raise UserError(f"COORDINATOR_ADDRESS = {address!r}: write HOST:PORT")
         found = _cluster()
         count, index = (
@@ -120,8 +127,11 @@ def join(
         raise UserError(f"{where}: the processes cannot be joined ({reason(error)})") from None
     finally:
         late.cancel()
+    if jax.default_backend() == "cpu":
+        # the first alone would find its programs, and gloo waits 30 seconds for who compiles them
+        jax.config.update("jax_enable_compilation_cache", False)
     if jax.process_index():
-        sys.stdout = sys.stderr = open(os.devnull, "w")
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -167,9 +177,9 @@ def _cluster() -> tuple[int, int] | None:
     """How many processes SLURM or Open MPI started here and which this is, None for one or none."""
     for names, count, index in _CLUSTERS:
         told = [os.environ.get(name, "") for name in (count, index)]
-        if all(name in os.environ for name in names) and all(map(str.isdigit, told)):
-            if int(told[0]) > 1:
-                return int(told[0]), int(told[1])
+        there = all(name in os.environ for name in names) and all(map(str.isdigit, told))
+        if there and int(told[0]) > 1:
+            return int(told[0]), int(told[1])
     return None
 
 
@@ -252,7 +262,7 @@ def end(status: int, line: str, argv: Sequence[str] = ()) -> int:
     all leave, at once.
     """
     if not several():
-        if line and not index_told(argv):
+        if line and (_joining or not index_told(argv)):
             print(line, file=sys.stderr)
         return status
     if not status:
@@ -300,16 +310,12 @@ def _leave(status: int, line: str) -> None:
     if line and first():
         print(line, file=sys.stderr)
     told = {"process": jax.process_index(), "status": status, "line": line}
-    try:
+    with contextlib.suppress(Exception):  # another was first, or nobody is there to be told
         _client().key_value_set(_FAILED, json.dumps(told))
-    except Exception:
-        pass  # another was first, or nobody is there to be told
-    try:
+    with contextlib.suppress(Exception):  # not all come: one is dead
         # the first holds the service that the others are told by
         _client().wait_at_barrier(_GONE, 1000 * (3 if status == LOST else _LEAVING))
         time.sleep(0.5 if first() else 0)
-    except Exception:
-        pass  # not all came: one is dead
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

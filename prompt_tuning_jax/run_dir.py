@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import time
 from typing import Any
 
@@ -20,6 +21,9 @@ from tensorboardX import SummaryWriter
 
 from prompt_tuning_jax import hosts, launch, settings
 from prompt_tuning_jax.errors import UserError
+
+# seconds after which a network's file system shows what another host wrote
+PATIENCE = 60
 
 
 class RunDir:
@@ -30,6 +34,8 @@ class RunDir:
     """
 
     def __init__(self, model_dir: str, identity: dict[str, Any]):
+        if re.match(r"\w+:/", model_dir):
+            raise UserError(f"MODEL_DIR = {model_dir}: choose a folder of a file system")
         self.path = pathlib.Path(model_dir)
         self._identity: dict[str, Any] = {}
         self._old: dict[str, Any] | None = None
@@ -75,8 +81,7 @@ class RunDir:
             _write(file, text)
             _write(self.path / "config.gin", launch.operative_config())
         hosts.meet()
-        # a network's file system may show it late
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not (file.is_file() and file.read_text() == text):
             if time.monotonic() > end:
                 raise UserError(
