@@ -182,7 +182,7 @@ def load(
         lengths = [one.facts["lengths"] for one in every]
         facts = facts | {"lengths": {k: max(one[k] for one in lengths) for k in lengths[0]}}
     frozen, _ = method.split(found.theta)
-    tuned = jax.device_put(tuned, partitioner.replicated)
+    tuned = sharding.put(tuned, jax.tree.map(lambda _: partitioner.replicated, tuned))
     theta, model = method.join(frozen, tuned), t5.T5(config, method)
     with partitioner.use():
         rows = _row_keys(model, theta, tuned)

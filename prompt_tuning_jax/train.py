@@ -209,7 +209,7 @@ def train(
             # each has its own: a step writes over what it was given
             leaves = taken if run is every[-1] else jax.tree.map(jnp.copy, taken)
             tuned = init(run.method)(rng, theta=theta, start=start) | {"theta": leaves}
-        tuned = jax.device_put(tuned, tuned_places)
+        tuned = sharding.put(tuned, tuned_places)
         state = {
             "tuned": tuned,
             "opt_state": slots(tuned),

@@ -19,7 +19,8 @@ from prompt_tuning_jax import hosts
 from prompt_tuning_jax.errors import UserError
 
 SCRIPT = pathlib.Path(__file__).with_name("on_many_hosts.py")
-SECONDS = 240  # for what takes 20 on a machine that does nothing else
+SCRIPTS = SCRIPT.parents[1] / "scripts"
+SECONDS = 600  # for what takes 20 on a machine that does nothing else
 ACROSS = "--gin.MESH={'data': 2, 'model': 2}"
 
 
@@ -199,10 +200,13 @@ def folders(tmp_path_factory):
 
 
 def test_an_error_of_all_is_one_line_and_the_same_status(folders):
-    with Together(folders, ["train", *flags("prompt", 4, BATCH_SIZE=3)]) as two:
-        assert two.statuses() == [2, 2]
-        (line,) = two.lines(0)
-        assert line.startswith("error: BATCH_SIZE = 3 ") and two.lines(1) == []
+    env = os.environ | {"PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"}
+    command = [SCRIPTS / "processes.sh", "2", "train", *flags("prompt", 4, BATCH_SIZE=3)]
+    options = {"cwd": folders[0], "env": env, "timeout": SECONDS}
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "[Gloo]" not in line]
+    assert done.returncode == 2 and len(said) == 1
+    assert said[0].startswith("error: BATCH_SIZE = 3 is no multiple of MESH data 2")
 
 
 def test_an_error_of_one_is_told_by_the_first_and_all_leave(folders):
@@ -235,6 +239,41 @@ def test_jax_ends_processes_that_wait_for_one_that_was_killed(tmp_path, victim):
     # 60 seconds before `wait` would have ended
     assert statuses[1 - victim] == -signal.SIGABRT
     assert any("another task died" in line for line in two.lines(1 - victim))
+
+
+# ---- scripts -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("script", "tool", "argv", "started"),
+    [
+        ("tpu_pod.sh", "gcloud", ["pod"], ["--worker=all"]),
+        ("slurm.sh", "srun", [], ["--kill-on-bad-exit=1", ".venv/bin/python"]),
+    ],
+)
+def test_a_script_starts_the_command_with_the_flags_as_they_are(
+    tmp_path, script, tool, argv, started
+):
+    flag = "--gin.MESH={'data': 2, 'model': 2}"
+    # stand-ins for what is not on this machine: one prints its arguments, a line each
+    (tmp_path / tool).write_text("""#!/bin/sh\nprintf '%s\\n' "$@"\n""")
+    (tmp_path / tool).chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ZONE": "zone-a"}
+    command = [SCRIPTS / script, *argv, "--gin_file=a.gin", flag]
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    lines = said.splitlines()
+    assert set(started) <= set(lines)
+    if tool == "gcloud":  # what a host's shell makes of it
+        (remote,) = [line for line in lines if line.startswith("--command=")]
+        folder, _, remote = remote.removeprefix("--command=cd ").partition(" && exec ")
+        assert folder == "prompt_tuning_jax" and "--zone=zone-a" in lines
+        shell = ["sh", "-c", f"printf '%s\\n' {remote}"]
+        lines = subprocess.run(shell, capture_output=True, text=True).stdout.splitlines()
+    assert lines[-5:] == [
+        ".venv/bin/python",
+        "-m",
+        "prompt_tuning_jax.train",
+        "--gin_file=a.gin",
+        flag,
+    ]
 
 
 # ---- how they find each other ------------------------------------------------------------------
