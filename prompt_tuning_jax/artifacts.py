@@ -70,7 +70,7 @@ def save_artifact(
 
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:
     """artifact.json, checked."""
-    file = pathlib.Path(path) / "artifact.json"
+    file = folders.whole(pathlib.Path(path)) / "artifact.json"
     try:
         facts = json.loads(file.read_text())
         if facts["format"] == FORMAT:
@@ -88,7 +88,7 @@ def read_facts(path: str | os.PathLike) -> dict[str, Any]:
 
 def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors by path; UserError for a broken file, a wrong checksum, or a NaN."""
-    file = pathlib.Path(path) / "tuned.safetensors"
+    file = folders.whole(pathlib.Path(path)) / "tuned.safetensors"
     facts = read_facts(path)
     try:
         content = file.read_bytes()

@@ -13,6 +13,7 @@ traceback.
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import logging
 import os
@@ -23,7 +24,15 @@ from typing import Any
 
 import gin
 
-from prompt_tuning_jax import cache, command_line, gin_checks, gin_files, host_memory
+from prompt_tuning_jax import (
+    cache,
+    command_line,
+    gin_checks,
+    gin_files,
+    host_memory,
+    locks,
+    preemption,
+)
 from prompt_tuning_jax.errors import UserError
 
 
@@ -37,6 +46,9 @@ class Command:
     positional: str = ""  # the flag whose value may stand without its name
     describes: str = ""  # the command whose configuration is looked at and not run
 
+
+# a disk, or a user's share of it, that is full
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
     "train": Command("Trains what a method tunes on a frozen T5."),
@@ -78,7 +90,9 @@ def main(
 ) -> int:
     """Runs `package.command.command` as the command line `argv` configures it.
 
-    Returns the exit status: 0, 2 after bad input, 130 after an interrupt, 141 after a closed pipe.
+    Returns the exit status: 0, 2 after bad input or on a full disk, 130 after an interrupt, 141
+    after a closed pipe, 143 where SIGTERM ended a training run, which goes on when it is started
+    again. (Before its first step and in other commands SIGTERM ends the process, as always.)
     """
     try:
         return _run(command, sys.argv[1:] if argv is None else argv, package)
@@ -87,11 +101,29 @@ def main(
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         return _complain(error)
     except BrokenPipeError:  # the reader of standard output has left: `infer … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        if error.filename is None:
+            error.filename = "standard output"
+        if error.filename == "standard output":
+            _drop_output()
+        return _complain(f"{error}: make room, then start the same command again")
+    except preemption.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return preemption.STATUS
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        locks.give_back()
+
+
+def _drop_output() -> None:
+    """What is still in buffers cannot be written: Python shall not try again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def operative_config() -> str:
@@ -198,10 +230,10 @@ def _waits(value: Any) -> bool:
     return False
 
 
-def _complain(error: Exception) -> int:
+def _complain(error: Exception | str) -> int:
     # gin appends to the message which configurable was being called; the user wrote no code.
     text = str(error).split("\n  In call to configurable")[0]
-    if isinstance(error, OSError) and text.startswith("[Errno"):
+    if not isinstance(error, UserError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     return 2
