@@ -79,7 +79,7 @@ def _fetched(leaf: Any) -> np.ndarray:
 
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:
     """artifact.json, checked."""
-    file = pathlib.Path(path) / "artifact.json"
+    file = folders.whole(pathlib.Path(path)) / "artifact.json"
     try:
         facts = json.loads(file.read_text())
         if facts["format"] == FORMAT:
@@ -97,7 +97,7 @@ def read_facts(path: str | os.PathLike) -> dict[str, Any]:
 
 def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors by path; UserError for a broken file, a wrong checksum, or a NaN."""
-    file = pathlib.Path(path) / "tuned.safetensors"
+    file = folders.whole(pathlib.Path(path)) / "tuned.safetensors"
     facts = read_facts(path)
     try:
         content = file.read_bytes()

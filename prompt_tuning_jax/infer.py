@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from prompt_tuning_jax import hosts, sharding
 from prompt_tuning_jax.decoding import Greedy
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, naming
 from prompt_tuning_jax.predictor import load
 
 BATCHES = 16  # batches read ahead, so that a long file is never whole in memory
@@ -90,10 +90,13 @@ def infer(
                 batch_size=batch_size,
                 seed=random_seed + count,
             )
-            # opened late: a bad first line leaves an existing file as it is
-            sink = sink or (
-                files.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
-            )
+            if sink is None:  # opened late: a bad first line leaves an existing file as it is
+                files.enter_context(naming(output or "standard output"))
+                sink = (
+                    files.enter_context(open(output, "w", encoding="utf-8"))
+                    if output
+                    else sys.stdout
+                )
             for record, prediction in zip(chunk, predictions, strict=True):
                 line = json.dumps(record | {"prediction": prediction}, ensure_ascii=False)
                 sink.write(line + "\n")

@@ -13,6 +13,7 @@ traceback.
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import logging
 import os
@@ -24,7 +25,16 @@ from typing import Any
 
 import gin
 
-from prompt_tuning_jax import cache, command_line, gin_checks, gin_files, host_memory, hosts
+from prompt_tuning_jax import (
+    cache,
+    command_line,
+    gin_checks,
+    gin_files,
+    host_memory,
+    hosts,
+    locks,
+    preemption,
+)
 from prompt_tuning_jax.errors import UserError, reason
 
 
@@ -39,6 +49,9 @@ class Command:
     describes: str = ""  # the command whose configuration is looked at and not run
     joins: bool = False  # whether several processes may be one job of it (`hosts`)
 
+
+# a disk, or a user's share of it, that is full
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
     "train": Command("Trains what a method tunes on a frozen T5.", flags=hosts.FLAGS, joins=True),
@@ -82,8 +95,10 @@ def main(
 ) -> int:
     """Runs `package.command.command` as the command line `argv` configures it.
 
-    Returns the exit status: 0, 2 after bad input, 3 where another process of the job was lost, 130
-    after an interrupt, 141 after a closed pipe.
+    Returns the exit status: 0, 2 after bad input or on a full disk, 3 where another process of the
+    job was lost, 130 after an interrupt, 141 after a closed pipe, 143 where SIGTERM ended a
+    training run, which goes on when it is started again. (Before its first step and in other
+    commands SIGTERM ends the process, as always.)
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -93,18 +108,40 @@ def main(
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         status, line = 2, _line(error)
     except BrokenPipeError:  # the reader of standard output has left: `infer … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except OSError as error:
+        if error.errno not in FULL:
+            status, line = _unforeseen(error)
+        else:
+            if error.filename is None:
+                error.filename = "standard output"
+                _drop_output()
+            status, line = 2, _line(f"{error}: make room, then start the same command again")
+    except preemption.Stopped as stopped:
+        status, line = preemption.STATUS, str(stopped)
     except KeyboardInterrupt:
         status, line = 130, "interrupted"
     except Exception as error:
-        if not hosts.several():
-            raise
-        status, line = hosts.LOST, hosts.lost(error)
-        if not line:
-            traceback.print_exc(file=sys.__stderr__)
-            status, line = 1, f"error: {type(error).__name__}: {reason(error)}"
+        status, line = _unforeseen(error)
+    finally:
+        locks.give_back()
     return hosts.end(status, line, argv)
+
+
+def _unforeseen(error: Exception) -> tuple[int, str]:
+    """Status and line of what only the others of several processes are told in one line."""
+    if not hosts.several():
+        raise error
+    if line := hosts.lost(error):
+        return hosts.LOST, line
+    traceback.print_exc(file=sys.__stderr__)
+    return 1, f"error: {type(error).__name__}: {reason(error)}"
+
+
+def _drop_output() -> None:
+    """What is still in buffers cannot be written: Python shall not try again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def operative_config() -> str:
@@ -215,10 +252,10 @@ def _waits(value: Any) -> bool:
     return False
 
 
-def _line(error: Exception) -> str:
+def _line(error: Exception | str) -> str:
     # gin appends to the message which configurable was being called; the user wrote no code.
     text = str(error).split("\n  In call to configurable")[0]
-    if isinstance(error, OSError) and text.startswith("[Errno"):
+    if not isinstance(error, UserError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
     return f"error: {' '.join(text.split())}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -23,7 +24,9 @@ def read_metrics(model_dir: str | os.PathLike, kind: str) -> dict[str, np.ndarra
     rows = [report for report in reports if report["kind"] == kind]
     if not rows:
         raise UserError(f"{file}: no {kind!r}, but {sorted({r['kind'] for r in reports})}")
-    return {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "kind"}
+    names = [name for name in rows[0] if name != "kind"]
+    # null: it was no number
+    return {n: np.array([math.nan if r[n] is None else r[n] for r in rows]) for n in names}
 
 
 def curves(runs: Mapping[str, str | os.PathLike], task: str, metric: str) -> Figure:

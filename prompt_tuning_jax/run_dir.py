@@ -2,25 +2,26 @@
 
 settings.json     the run's identity; a run of other settings is refused
 config.gin        gin's operative configuration
-metrics.jsonl     one line a report: {"kind": "train", "step": 10, "loss": …}
+metrics.jsonl     one line a report: {"kind": "train", "step": 10, "loss": …}; null: no number
 tensorboard/      the same for TensorBoard
-checkpoints/  predictions/STEP/TASK.jsonl  artifact/  artifacts/STEP/
+lock              held by the process that writes the folder (`locks`)
+checkpoints/  predictions/STEP/TASK.jsonl  artifact/  artifacts/STEP/  damaged/STEP/
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import math
 import pathlib
 import platform
 import re
 import time
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
-from prompt_tuning_jax import hosts, launch, settings
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax import hosts, launch, locks, settings
+from prompt_tuning_jax.errors import UserError, naming
+from prompt_tuning_jax.tensorboard import Board
 
 # seconds after which a network's file system shows what another host wrote
 PATIENCE = 60
@@ -30,7 +31,7 @@ class RunDir:
     """Checks on construction that MODEL_DIR is new or this run's own; `open` first writes to it.
 
     identity: what may not change between two starts of one run (settings.encode takes it).
-    Raises UserError naming what changed.
+    Raises UserError naming what changed, and where another process writes the folder.
     """
 
     def __init__(self, model_dir: str, identity: dict[str, Any]):
@@ -42,6 +43,8 @@ class RunDir:
         file = self.path / "settings.json"
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{model_dir}: MODEL_DIR is a file")
+        if hosts.first():
+            locks.take(self.path / "lock")
         if file.exists():
             try:
                 self._old = dict(json.loads(file.read_text()))
@@ -71,13 +74,18 @@ class RunDir:
                 )
 
     def open(self) -> None:
-        """Makes the folder and writes the run's identity and gin configuration.
+        """Makes the folder its own: lock, the run's identity and gin configuration.
 
         Of several processes the first writes; UserError where another does not see what it wrote.
         """
         file, text = self.path / "settings.json", json.dumps(self._identity, indent=2) + "\n"
         if hosts.first():
             self.path.mkdir(parents=True, exist_ok=True)
+            locks.mark(self.path / "lock")
+            if self._old is None and file.exists():
+                raise UserError(
+                    f"{self.path}: another run began here meanwhile: start this one again"
+                )
             _write(file, text)
             _write(self.path / "config.gin", launch.operative_config())
         hosts.meet()
@@ -94,28 +102,40 @@ class RunDir:
         """The writer of a run that goes on after `step`; what was written past it is dropped."""
         return Metrics(self.path, step) if hosts.first() else Unwritten()
 
+    def close(self) -> None:
+        """Others may write the folder from now on."""
+        locks.give_back(self.path / "lock")
+
 
 class Metrics:
     """Metrics as JSON lines and for TensorBoard."""
 
     def __init__(self, path: pathlib.Path, step: int):
-        file = path / "metrics.jsonl"
-        kept = file.read_text().splitlines() if file.exists() else []
-        _write(file, "".join(f"{line}\n" for line in kept if _step(line) <= step))
-        self._file = file.open("a")
-        self._board = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)
+        self._name = path / "metrics.jsonl"
+        there = self._name.exists()
+        kept = self._name.read_text(errors="replace").splitlines() if there else []
+        _write(self._name, "".join(f"{line}\n" for line in kept if _step(line) <= step))
+        # what is in no buffer cannot fail a second time, when it is closed
+        self._file = self._name.open("ab", buffering=0)
+        self._board = Board(path / "tensorboard", step + 1)
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """One report: `kind` is "train" or "eval/TASK"."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        line = json.dumps({"kind": kind, "step": step, **numbers}) + "\n"
+        with naming(self._name):
+            # part of a line, where the disk is full after it, is dropped by the next start
+            content = line.encode()
+            while content:
+                content = content[self._file.write(content) :]
+        with naming(self._name.with_name("tensorboard")):
+            self._board.write(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def close(self) -> None:
-        """Writes what is still in buffers."""
+        """Closes the files."""
         self._file.close()
-        self._board.close()
+        with contextlib.suppress(OSError):  # it was told when it was written
+            self._board.close()
 
 
 class Unwritten:
@@ -128,12 +148,19 @@ class Unwritten:
 
 def _step(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return float("inf")  # a line that a crash left half-written
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # a line that a crash left half-written
+    return step if isinstance(step, int) else math.inf
 
 
 def _write(file: pathlib.Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(file)
+    # one name: the folder is locked, and a killed run leaves no more than one
+    temporary = file.with_name(f".{file.name}.new")
+    try:
+        with naming(file):
+            temporary.write_text(text)
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
