@@ -22,6 +22,12 @@ from prompt_tuning_jax.errors import UserError, reason
 _copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
 
 
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        # asked of a step that is past, it would mislead the processes about where they are
+        return False
+
+
 class Checkpoints:
     """The newest `keep` checkpoints of one run, in MODEL_DIR/checkpoints/STEP.
 
@@ -35,9 +41,7 @@ class Checkpoints:
             enable_async_checkpointing=False,
             multiprocessing_options=_together(model_dir),
         )
-        self._manager = ocp.CheckpointManager(
-            (model_dir / "checkpoints").absolute(), options=options
-        )
+        self._manager = _Manager((model_dir / "checkpoints").absolute(), options=options)
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future | None = None
 
@@ -45,7 +49,7 @@ class Checkpoints:
         """The newest step, None in a new run; what the first process sees, where there are
         several."""
         latest = self._manager.latest_step()
-        step = int(hosts.gathered(np.int32(-1 if latest is None else latest))[0])
+        step = int(hosts.gathered(np.array(-1 if latest is None else latest, np.int32))[0])
         return None if step < 0 else step
 
     def save(self, state: Any) -> None:
