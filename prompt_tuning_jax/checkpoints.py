@@ -33,6 +33,12 @@ _signed_copy = jax.jit(
 )
 
 
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        # asked of a step that is past, it would mislead the processes about where they are
+        return False
+
+
 class Checkpoints:
     """The newest `keep` checkpoints of one run, in MODEL_DIR/checkpoints/STEP.
 
@@ -48,7 +54,7 @@ class Checkpoints:
             multiprocessing_options=_together(model_dir),
         )
         self._folder = (model_dir / "checkpoints").absolute()
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = _Manager(self._folder, options=options)
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future | None = None
         # by step, newest first: why
@@ -66,11 +72,7 @@ class Checkpoints:
         steps = sorted(int(folder.name) for folder in found if folder.name.isdecimal())[::-1]
         # of one length; more are not looked through
         listed = np.array([*steps[:64], *[-1] * 64][:64], np.int32)
-        return (
-            steps
-            if not hosts.several()
-            else [n for n in hosts.gathered(listed)[0].tolist() if n >= 0]
-        )
+        return [step for step in hosts.gathered(listed)[0].tolist() if step >= 0]
 
     def restore(self, like: Any) -> Any:
         """The newest sound state, in the shapes, dtypes and shardings of `like`; None in a new run.
@@ -104,7 +106,7 @@ class Checkpoints:
         except Exception as error:  # whatever Orbax and TensorStore say of broken files
             why = reason(error)
         # all take it or none
-        if not hosts.gathered(np.int32(state is not None)).all() or state is None:
+        if not hosts.gathered(np.array(state is not None)).all() or state is None:
             raise ValueError(why)
         saved = np.asarray(state.pop("checksum"))
         if not np.array_equal(saved, np.asarray(_checksum(state))):

@@ -119,7 +119,7 @@ def main(
                 _drop_output()
             status, line = 2, _line(f"{error}: make room, then start the same command again")
     except preemption.Stopped as stopped:
-        status, line = preemption.STATUS, str(stopped)
+        status, line = preemption.STATUS, _said(stopped)
     except KeyboardInterrupt:
         status, line = 130, "interrupted"
     except Exception as error:
@@ -252,9 +252,13 @@ def _waits(value: Any) -> bool:
     return False
 
 
-def _line(error: Exception | str) -> str:
+def _said(error: Exception | str) -> str:
     # gin appends to the message which configurable was being called; the user wrote no code.
-    text = str(error).split("\n  In call to configurable")[0]
+    return str(error).split("\n  In call to configurable")[0]
+
+
+def _line(error: Exception | str) -> str:
+    text = _said(error)
     if not isinstance(error, UserError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
     return f"error: {' '.join(text.split())}"
