@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from prompt_tuning_jax import hosts
+from prompt_tuning_jax import hosts, preemption
 from prompt_tuning_jax.errors import UserError
 
 SCRIPT = pathlib.Path(__file__).with_name("on_many_hosts.py")
@@ -227,6 +227,20 @@ def test_a_process_that_is_killed_ends_the_others_with_one_line(folders):
         two.processes[1].send_signal(signal.SIGKILL)
         assert two.statuses() == [hosts.LOST, -signal.SIGKILL]
         assert two.lines(0)[-1].startswith("error: a process of this job was lost (")
+
+
+def test_sigterm_at_one_process_saves_at_one_step_of_all(folders):
+    folder = folders[1]
+    training = flags("prompt", 10**6, EVAL_PERIOD=10**6, CHECKPOINT_PERIOD=10**6)
+    with Together([folder] * 2, ["train", *training]) as two:
+        there = folder / "chain_prompt" / "metrics.jsonl"
+        two.until(lambda: there.is_file() and there.read_text())
+        two.processes[1].send_signal(signal.SIGTERM)
+        assert two.statuses() == [preemption.STATUS] * 2
+        (line,) = [line for line in two.lines(0) if "SIGTERM" in line]
+    (saved,) = (folder / "chain_prompt" / "checkpoints").iterdir()
+    assert line == f"stopped by SIGTERM at step {saved.name}: the same command goes on from there"
+    assert f'"step": {saved.name},' in there.read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize("victim", [0, 1])
