@@ -111,6 +111,8 @@ def join(
     late = threading.Timer(start_timeout, _late, (address, count, index, start_timeout))
     late.daemon = True
     late.start()
+    # else it would take SIGTERM from commands that never ask whether it came
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         if address is not None and index:
             _wait_for(address, start_timeout)
