@@ -22,7 +22,7 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from prompt_tuning_jax import folders, settings, strict_json, t5
+from prompt_tuning_jax import folders, hosts, settings, strict_json, t5
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method, Tree
 from prompt_tuning_jax.t5 import LARGEST, T5Config
@@ -44,13 +44,16 @@ class Artifact:
 def save_artifact(
     path: str | os.PathLike, method: Method, tuned: Tree, facts: dict[str, Any]
 ) -> None:
-    """Exports `tuned` and writes the folder whole or not at all.
+    """Exports `tuned` and writes the folder whole or not at all. Of several processes, all call it
+    and the first writes.
 
     facts: "backbone" {"path", "fingerprint", "config"}, "task", "step", "metrics" and what else
     describes the run, JSON values.
     """
     target = pathlib.Path(path)
-    exported = jax.device_get(method.export(tuned))
+    exported = jax.tree.map(_fetched, method.export(tuned))
+    if not hosts.first():
+        return
     theta = exported.pop("theta", {})
     # "theta" is flat already: its paths keep their slashes behind one "theta/"
     flat = traverse_util.flatten_dict(exported, sep="/") | {
@@ -69,9 +72,15 @@ def save_artifact(
         (folder / "artifact.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
+def _fetched(leaf: Any) -> np.ndarray:
+    values = hosts.whole(leaf)
+    # a leaf at a time: the other processes have no use for it
+    return values if hosts.first() else np.zeros(0)
+
+
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:
     """artifact.json, checked."""
-    file = pathlib.Path(path) / "artifact.json"
+    file = folders.whole(pathlib.Path(path)) / "artifact.json"
     try:
         facts = strict_json.loads(file.read_bytes())
         if facts["format"] == FORMAT:
@@ -107,7 +116,7 @@ def _check_used(facts: dict[str, Any]) -> None:
 
 def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors by path; UserError for a broken file, a wrong checksum, or a NaN."""
-    file = pathlib.Path(path) / "tuned.safetensors"
+    file = folders.whole(pathlib.Path(path)) / "tuned.safetensors"
     facts = read_facts(path)
     try:
         content = file.read_bytes()

@@ -5,6 +5,8 @@ import os
 import pathlib
 import sys
 
+from prompt_tuning_jax.errors import naming
+
 
 def folder(given: str | os.PathLike | None = None) -> pathlib.Path:
     """`given`, else $PROMPT_TUNING_CACHE, else ~/.cache/prompt_tuning_jax; may not exist yet."""
@@ -22,7 +24,8 @@ def write(path: pathlib.Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        half.write_bytes(content)
+        with naming(path):
+            half.write_bytes(content)
         os.replace(half, path)
     finally:
         half.unlink(missing_ok=True)

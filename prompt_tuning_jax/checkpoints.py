@@ -2,43 +2,131 @@
 
 The training loop waits for neither the devices nor the disk: a save copies the state on its
 devices, and a thread fetches and writes the copy. (Orbax's own asynchronous saving fetches first.)
+Beside the state, in the same tree, lies its checksum: what is read back is that state, or damaged.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import logging
 import pathlib
+import threading
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
+from prompt_tuning_jax import hosts
+from prompt_tuning_jax.checksum import checksum
 from prompt_tuning_jax.errors import UserError, reason
 
+_checksum = jax.jit(checksum)
 # in memory of its own: the step donates the state to the next one
-_copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+_signed_copy = jax.jit(
+    lambda state: jax.tree.map(jnp.copy, state) | {"checksum": checksum(state)},
+)
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        # asked of a step that is past, it would mislead the processes about where they are
+        return False
 
 
 class Checkpoints:
     """The newest `keep` checkpoints of one run, in MODEL_DIR/checkpoints/STEP.
 
-    Nothing is written before the first `save`.
+    Nothing is written before `begin`. A damaged one is never deleted: it goes to
+    MODEL_DIR/damaged/STEP.
     """
 
     def __init__(self, model_dir: pathlib.Path, keep: int):
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=False, enable_async_checkpointing=False
+            max_to_keep=keep,
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=_together(model_dir),
         )
-        self._manager = ocp.CheckpointManager(
-            (model_dir / "checkpoints").absolute(), options=options
-        )
+        self._folder = (model_dir / "checkpoints").absolute()
+        self._manager = _Manager(self._folder, options=options)
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future | None = None
+        # by step, newest first: why
+        self._damaged: dict[int, str] = {}
 
     def latest(self) -> int | None:
-        """The newest step, None in a new run."""
-        return self._manager.latest_step()
+        """The newest step that has a folder, None in a new run."""
+        return max(self.steps(), default=None)
+
+    def steps(self) -> list[int]:
+        """The steps that have a folder, sound or not, the newest first; as the first of several
+        processes sees them."""
+        # Orbax does not list what lacks its mark of completion
+        found = self._folder.iterdir() if self._folder.is_dir() else ()
+        steps = sorted(int(folder.name) for folder in found if folder.name.isdecimal())[::-1]
+        # of one length; more are not looked through
+        listed = np.array([*steps[:64], *[-1] * 64][:64], np.int32)
+        return [step for step in hosts.gathered(listed)[0].tolist() if step >= 0]
+
+    def restore(self, like: Any) -> Any:
+        """The newest sound state, in the shapes, dtypes and shardings of `like`; None in a new run.
+
+        Warns of each newer one that is damaged. UserError where there are some, and none is sound.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        sums = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=like["step"].sharding)
+        for step in self.steps():
+            try:
+                state = self._read(step, abstract | {"checksum": sums})
+            except ValueError as error:
+                self._damaged[step] = reason(error)
+                continue
+            for damaged, why in self._damaged.items():
+                where = self._folder / str(damaged)
+                logging.warning("%s is damaged (%s): step %d's is taken", where, why, step)
+            return state
+        if self._damaged:
+            newest, why = next(iter(self._damaged.items()))
+            raise UserError(
+                f"{self._folder / str(newest)}: no sound checkpoint of this run ({why}), and no "
+                "older one: choose another MODEL_DIR, or delete these to begin anew"
+            )
+        return None
+
+    def _read(self, step: int, abstract: Any) -> Any:
+        state, why = None, "another process cannot read it"
+        try:
+            state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except Exception as error:  # whatever Orbax and TensorStore say of broken files
+            why = reason(error)
+        # all take it or none
+        if not hosts.gathered(np.array(state is not None)).all() or state is None:
+            raise ValueError(why)
+        saved = np.asarray(state.pop("checksum"))
+        if not np.array_equal(saved, np.asarray(_checksum(state))):
+            raise ValueError("its values are not those of its checksum")
+        if int(state["step"]) != step:
+            raise ValueError(f"it is of step {int(state['step'])}")
+        return state
+
+    def begin(self) -> None:
+        """From now on the folder is written: what `restore` found damaged is moved aside."""
+        aside = self._folder.parent / "damaged"
+        for step in self._damaged if hosts.first() else ():
+            aside.mkdir(exist_ok=True)
+            places = (aside / f"{step}{f'.{n}' if n else ''}" for n in itertools.count())
+            free = next(place for place in places if not place.exists())
+            (self._folder / str(step)).rename(free)
+            logging.warning("%s is now %s", self._folder / str(step), free)
+        if self._damaged:
+            hosts.meet()
+            self._manager.reload()
 
     def save(self, state: Any) -> None:
         """Begins to write the state as its step's checkpoint; a step that is there already stays.
@@ -46,12 +134,13 @@ class Checkpoints:
         Waits for the save before it. UserError where that one failed.
         """
         self._wait()
-        self._writing = self._thread.submit(self._write, _copy(state))
+        self._writing = self._thread.submit(self._write, _signed_copy(state))
 
     def _write(self, state: Any) -> None:
         step = int(state["step"])
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            with _threads_quiet():
+                self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
@@ -60,22 +149,9 @@ class Checkpoints:
                 writing.result()
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{self._manager.directory}: a checkpoint could not be written "
-                f"({reason(error)}): mend that and start the run again, it goes on where it was"
+                f"{self._folder}: a checkpoint could not be written ({_short(error)}): mend that "
+                "and start the same command again, it goes on from the one before"
             ) from error
-
-    def restore(self, like: Any) -> Any:
-        """The newest state, in the shapes, dtypes and shardings of `like`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        step = self.latest()
-        try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except (ValueError, KeyError, OSError) as error:
-            where = self._manager.directory / str(step)
-            raise UserError(
-                f"{where}: no sound checkpoint of this run; delete it to go on from an earlier one "
-                f"({str(error)[:160]})"
-            ) from None
 
     def close(self) -> None:
         """Waits for what is being written. UserError where it failed."""
@@ -84,3 +160,44 @@ class Checkpoints:
         finally:
             self._thread.shutdown()
             self._manager.close()
+
+
+def _together(model_dir: pathlib.Path) -> ocp.options.MultiprocessingOptions:
+    """How several processes write one checkpoint: each its own shards, all in their threads.
+
+    Orbax waits for the other processes through JAX's coordination service where it is told which
+    they are, else through a collective on the devices, which a thread must not start beside the
+    training step's.
+    """
+    if not hosts.several():
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(
+        active_processes=set(range(jax.process_count())),
+        barrier_sync_key_prefix=str(model_dir).replace("/", "_"),
+    )
+
+
+@contextlib.contextmanager
+def _threads_quiet() -> Iterator[None]:
+    """Within: what Orbax's threads raise they hand on alone, and do not print too."""
+    printed = threading.excepthook
+
+    def told(args) -> None:
+        if not type(args.thread).__module__.startswith("orbax."):
+            printed(args)
+
+    threading.excepthook = told
+    try:
+        yield
+    except BaseException:
+        # what of its writing was not begun is told as Python ends
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        raise
+    finally:
+        threading.excepthook = printed
+
+
+def _short(error: BaseException) -> str:
+    """As `reason`; TensorStore's says the cause last."""
+    *_, cause = reason(error).split(": ")
+    return "No space left on device" if "No space left on device" in str(error) else cause

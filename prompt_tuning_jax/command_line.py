@@ -7,7 +7,7 @@
 
 Commands other than `train` also take plain flags (`--artifact=PATH`), each of which sets one macro
 to a string, and one of them without its name where the command says so (`show_task NAME`).
-`--flag value` means `--flag=value` everywhere.
+`--flag value` means `--flag=value` everywhere; of a switch (`--multiprocess_gpu`), True.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ TRAIN_VOCABULARY_FLAGS = {
     "data_dir": "DATA_DIR",
     "output": "OUTPUT",
 }
+# flags that need no value
+_SWITCHES = ("multiprocess_gpu",)
 _GIN_FLAGS = ("gin_file", "gin_search_paths", "gin_bindings")
 # A path, a pattern of paths or a word that the user need not quote: letters first, or a path's
 # usual beginning.
@@ -108,6 +110,8 @@ def parse(argv: Sequence[str], flags: Mapping[str, str], positional: str = "") -
             known = ["--help", *(f"--{flag}" for flag in (*_GIN_FLAGS, *flags)), "--gin.NAME"]
             hint = nearest(f"--{name}", known) or "--help lists them"
             raise UserError(f"unknown flag --{name}; {hint}")
+        if not equals and name in _SWITCHES:
+            equals, value = "=", "True"
         if not equals:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"--{name} needs a value: --{name}=…")

@@ -273,8 +273,16 @@ class TrainingBatches:
         )
 
     def batch(self, step: int, process_index: int = 0, process_count: int = 1) -> Batch:
-        """The batch of a step, or one host's rows of it, in the order of `process_index`."""
-        # every host draws all examples, of which it has in memory, to know the shape
+        """The batch of a step, or one host's rows of it, in the order of `process_index`.
+
+        Every host draws the examples of all, to know the batch's shape. A corpus has one shape, so
+        that a host's objectives are drawn for its own rows alone; but it reads and tokenises what
+        the others do: where a window begins depends on all documents before it.
+        """
+        if self.shapes == (self._full,) and not self._pack:
+            first, size = _rows_of(self._full.rows, process_index, process_count)
+            pairs = self._pairs(step, first, size)
+            return packing.batch(pairs, self._full._replace(rows=size), np.arange(size))
         pairs = self._pairs(step)
         shape, rows = packing.place(packing.lengths(pairs), self.shapes, self._full)
         prompts = [0] * len(pairs) if self._pack else None
@@ -282,16 +290,29 @@ class TrainingBatches:
         whole = packing.batch(pairs, shape, rows, prompts)
         return {name: array[first : first + size] for name, array in whole.items()}
 
-    def _pairs(self, step: int) -> list[packing.Pair]:
-        first = step * self._batch_size
-        return [self._draw(position) for position in range(first, first + self._batch_size)]
+    def _pairs(self, step: int, row: int = 0, rows: int | None = None) -> list[packing.Pair]:
+        first = step * self._batch_size + row
+        size = self._batch_size if rows is None else rows
+        return [self._draw(position) for position in range(first, first + size)]
 
-    def _draw(self, position: int) -> packing.Pair:
-        """The `position`-th example of the run."""
+    def examples(self, step: int) -> dict[str, list[int]]:
+        """The step's examples by "TASK/SPLIT": their numbers in the split, a corpus's windows'."""
+        found: dict[str, list[int]] = {}
+        first = step * self._batch_size
+        for task, drawn in map(self._place, range(first, first + self._batch_size)):
+            of = self._drawn[task]
+            found.setdefault(of.name, []).append(of.number(drawn))
+        return found
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """Of the run's `position`-th example: its task, and how many of it were drawn before."""
         block, place = divmod(position, _BLOCK)
         tasks, earlier = self._turns(block)
         task = int(tasks[place])
-        drawn = block * int(self._counts[task]) + int(earlier[place])
+        return task, block * int(self._counts[task]) + int(earlier[place])
+
+    def _draw(self, position: int) -> packing.Pair:
+        task, drawn = self._place(position)
         return self._drawn[task].pair(drawn, [self._seed, _OBJECTIVE, position])
 
     def _deal(self, block: int) -> tuple[np.ndarray, np.ndarray]:
@@ -312,13 +333,18 @@ class _Epochs:
         self._token_set, self._indices, self._seed = token_set, indices, seed
         # tokens of the longest inputs and targets that may be drawn
         self.longest = token_set.sizes[indices].max(0)
+        self.name = f"{token_set.task.name}/{token_set.split}"
         # Consecutive steps stay in the same epochs.
         self._order = functools.lru_cache(2)(self._shuffle)
 
+    def number(self, drawn: int) -> int:
+        """Which example is the `drawn`-th of the run."""
+        epoch, rank = divmod(drawn, len(self._indices))
+        return int(self._order(epoch)[rank])
+
     def pair(self, drawn: int, seed: Sequence[int]) -> packing.Pair:
         """As `TokenSet.pair`, of the `drawn`-th example of the run."""
-        epoch, rank = divmod(drawn, len(self._indices))
-        return self._token_set.pair(self._order(epoch)[rank], seed)
+        return self._token_set.pair(self.number(drawn), seed)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([*self._seed, epoch]).permutation(self._indices)
@@ -330,6 +356,10 @@ class _Windowed:
     def __init__(self, windows: Windows, seed: Sequence[int]):
         self._windows, self._stream = windows, WindowStream(windows, seed)
         self.longest = np.array([windows.lengths["inputs"], windows.lengths["targets"]])
+        self.name = f"{windows.task.name}/{windows.split}"
+
+    def number(self, drawn: int) -> int:
+        return drawn
 
     def pair(self, drawn: int, seed: Sequence[int]) -> packing.Pair:
         return _pair(self._windows, np.zeros(0, np.int32), self._stream.window(drawn), seed)
@@ -355,9 +385,14 @@ class EvaluationSet:
         """Number of batches."""
         return len(self._parts)
 
+    @property
+    def examples(self) -> list[np.ndarray]:
+        """Of each batch the indices of its real rows' examples; these rows come first."""
+        return [indices for indices, _ in self._parts]
+
     def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yields each batch and the indices of its real rows' examples; these rows come first."""
-        for number, (indices, _) in enumerate(self._parts):
+        """Yields each batch and its `examples`."""
+        for number, indices in enumerate(self.examples):
             yield self.batch(number), indices
 
     def batch(self, number: int, process_index: int = 0, process_count: int = 1) -> Batch:

@@ -19,6 +19,10 @@ from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.optimizers import Adafactor
 
+# What a checkpoint holds beside `tuned` and the optimizer's slots, in bytes: the step, the best
+# evaluation's step, metric and age, how many steps were skipped, and two numbers of checksum.
+BESIDE = 28
+
 
 def _count(tree: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
@@ -65,7 +69,7 @@ def cost(
         "tuned_parameters": moved,
         "tuned_fraction": moved / (held + moved),
         "frozen_bytes_per_device": _frozen_bytes(config, taken, frozen_dtype, partitioner),
-        "checkpoint_bytes": _bytes(tuned) + _bytes(slots) + 16,  # the step and the best one
+        "checkpoint_bytes": _bytes(tuned) + _bytes(slots) + BESIDE,
         "artifact_bytes": _bytes(jax.eval_shape(method.export, tuned)),
     }
 

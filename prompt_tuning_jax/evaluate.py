@@ -12,12 +12,13 @@ import functools
 import json
 import logging
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from prompt_tuning_jax import cache, data, prefetch, scoring, sharding, tasks
+from prompt_tuning_jax import cache, data, hosts, prefetch, scoring, sharding, tasks
 from prompt_tuning_jax.decoding import Greedy, keys
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
@@ -97,9 +98,8 @@ class Evaluation:
             return forced
         length = self._tokens.lengths["targets"]
         with self._partitioner.use():
-            batch, rows = next(iter(self._batches))
-            rng = keys(self._rng, rows, len(batch["encoder_input_tokens"]))
-            inputs = self._partitioner.put_batch(batch)
+            rows, inputs = next(self._inputs())
+            rng = keys(self._rng, rows, len(inputs["encoder_input_tokens"]))
             decode.trace(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
         if not self.labelled and not labels:
             return {}
@@ -133,14 +133,19 @@ class Evaluation:
             metrics = scoring.score(self.task, self._tokens.examples, texts)
         return metrics | self._teacher_forced(model, theta, tuned)
 
+    def _inputs(self) -> Iterator[tuple[np.ndarray, dict[str, jax.Array]]]:
+        """Every batch's examples, and itself on the devices: each process makes its rows."""
+        for number, examples in enumerate(self._batches.examples):
+            rows = self._batches.batch(number, *self._partitioner.share)
+            yield examples, self._partitioner.put_batch(rows)
+
     def _predict(self, model, theta, tuned) -> list[str]:
         length, vocabulary = self._tokens.lengths["targets"], self._tokens.vocabulary
         texts = [""] * len(self)
 
         def predicted():
-            for batch, examples in self._batches:
-                inputs = self._partitioner.put_batch(batch)
-                rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
+            for examples, inputs in self._inputs():
+                rng = keys(self._rng, examples, len(inputs["encoder_input_tokens"]))
                 ids = decode(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
                 yield examples, ids
 
@@ -154,10 +159,7 @@ class Evaluation:
     def _teacher_forced(self, model, theta, tuned) -> dict[str, float]:
         """Loss in nats a target token and accuracy (0-100); nothing where targets are unknown."""
         with self._partitioner.use():
-            parts = [
-                _sums(model, self._loss, theta, tuned, self._partitioner.put_batch(batch))
-                for batch, _ in self._batches
-            ]
+            parts = [_sums(model, self._loss, theta, tuned, inputs) for _, inputs in self._inputs()]
         sums = jax.tree.map(lambda *values: float(sum(values)), *parts)
         if not sums.tokens:
             return {}
@@ -277,4 +279,5 @@ def evaluate(
 
 
 def _write(file: pathlib.Path, lines: list[str]) -> None:
-    cache.write(file, "\n".join([*lines, ""]).encode())
+    if hosts.first():
+        cache.write(file, "\n".join([*lines, ""]).encode())

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
+from prompt_tuning_jax import hosts
 from prompt_tuning_jax.interop.leaf import Leaf
 
 SAMPLES = 64  # values of each parameter
@@ -47,15 +48,18 @@ class Samples:
         stacked = "/layers/" in name
         picks = _picks(values.shape[stacked:])
         # [L,SAMPLES] or [1,SAMPLES]
-        rows = np.asarray(values[(slice(None), *picks)] if stacked else values[picks][None])
+        rows = hosts.whole(values[(slice(None), *picks)] if stacked else values[picks][None])
         self._keep(name, values.shape[stacked:], rows)
 
     def watch(self, name: str, leaf: Leaf) -> Leaf:
-        """The leaf, whose samples are added piece by piece as they are read."""
+        """The leaf, whose samples are added piece by piece as they are read.
+
+        A process reads the pieces of its own devices; NaN stands for what others read.
+        """
         stacked = "/layers/" in name
         picks = _picks(leaf.shape[stacked:])
         # [L,SAMPLES] or [1,SAMPLES]
-        rows = np.zeros((leaf.shape[0] if stacked else 1, SAMPLES), np.float32)
+        rows = np.full((leaf.shape[0] if stacked else 1, SAMPLES), np.nan, np.float32)
         self._keep(name, leaf.shape[stacked:], rows)
 
         def read(index):
@@ -76,9 +80,13 @@ class Samples:
             self._of[name.replace("/layers/", f"/layers_{i}/")] = (shape, row)
 
     def fingerprint(self) -> str:
-        """16 hex digits."""
+        """16 hex digits. Of several processes, all have added the same parameters."""
         digest = hashlib.sha256()
-        for path, (shape, values) in sorted(self._of.items()):
+        paths = sorted(self._of)
+        # [processes,parameters,SAMPLES]: what two have read is the same
+        rows = hosts.gathered(np.stack([self._of[p][1] for p in paths]).astype(np.float32))
+        for path, values in zip(paths, np.fmax.reduce(rows), strict=True):
+            shape = self._of[path][0]
             digest.update(f"{path}{tuple(map(int, shape))}".encode())
             digest.update(values.astype(np.float32).astype(ml_dtypes.bfloat16).tobytes())
         return digest.hexdigest()[:16]

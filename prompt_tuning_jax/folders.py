@@ -7,6 +7,8 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from prompt_tuning_jax.errors import naming
+
 
 def inside(folder: pathlib.Path, name: object) -> str:
     """The path of a file of this folder whose name comes out of another file in it.
@@ -26,12 +28,15 @@ def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:
     Until then, and where writing fails, `target` stays as it is. OSError where the disk does not
     let it.
     """
-    new, old = (target.with_name(f".{target.name}.{kind}") for kind in ("new", "old"))
-    for left in (new, old):  # by a run that was killed
+    new, old = _new(target), _old(target)
+    if old.exists() and not target.exists():  # a process was killed between the two renames
+        old.rename(target)
+    for left in (new, old):  # by one that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
-        new.mkdir(parents=True)
-        yield new
+        with naming(target):
+            new.mkdir(parents=True)
+            yield new
         if target.exists():
             target.rename(old)
         try:
@@ -43,3 +48,18 @@ def replaced(target: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def whole(target: pathlib.Path) -> pathlib.Path:
+    """Where `target` is to be read: it is beside its place for as long as two renames take, and
+    stays there if the process that replaces it is killed between them."""
+    old = _old(target)
+    return old if old.is_dir() and not target.exists() else target
+
+
+def _new(target: pathlib.Path) -> pathlib.Path:
+    return target.with_name(f".{target.name}.new")
+
+
+def _old(target: pathlib.Path) -> pathlib.Path:
+    return target.with_name(f".{target.name}.old")

@@ -11,14 +11,15 @@ if __name__ == "__main__":
 import contextlib
 import itertools
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from prompt_tuning_jax import sharding, strict_json
+from prompt_tuning_jax import hosts, sharding, strict_json
 from prompt_tuning_jax.decoding import Greedy
-from prompt_tuning_jax.errors import UserError
+from prompt_tuning_jax.errors import UserError, naming
 from prompt_tuning_jax.predictor import load
 
 BATCHES = 16  # batches read ahead, so that a long file is never whole in memory
@@ -49,6 +50,8 @@ def infer(
     under "prompt". UserError for a line that begins as JSON and is none, has no text under "inputs"
     or no such name: where there is a file, before anything is predicted.
     """
+    if input is None and hosts.several():
+        raise UserError("several processes cannot share standard input: give --input")
     names = list(artifact) if artifact and isinstance(artifact, dict) else None
     if batch_size < 1:
         raise UserError(f"BATCH_SIZE = {batch_size}: at least 1")
@@ -60,6 +63,8 @@ def infer(
                 pass
     if output is not None and not pathlib.Path(output).parent.is_dir():
         raise UserError(f"{output}: no such folder")
+    if output is not None and not hosts.first():
+        output = os.devnull
     predictor = load(
         artifact,
         initial_checkpoint_path,
@@ -85,10 +90,13 @@ def infer(
                 batch_size=batch_size,
                 seed=random_seed + count,
             )
-            # opened late: a bad first line leaves an existing file as it is
-            sink = sink or (
-                files.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
-            )
+            if sink is None:  # opened late: a bad first line leaves an existing file as it is
+                files.enter_context(naming(output or "standard output"))
+                sink = (
+                    files.enter_context(open(output, "w", encoding="utf-8"))
+                    if output
+                    else sys.stdout
+                )
             for record, prediction in zip(chunk, predictions, strict=True):
                 line = json.dumps(record | {"prediction": prediction}, ensure_ascii=False)
                 sink.write(line + "\n")

@@ -13,18 +13,29 @@ traceback.
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gin
 
-from prompt_tuning_jax import cache, command_line, gin_checks, gin_files, host_memory
-from prompt_tuning_jax.errors import UserError, line
+from prompt_tuning_jax import (
+    cache,
+    command_line,
+    gin_checks,
+    gin_files,
+    host_memory,
+    hosts,
+    locks,
+    preemption,
+)
+from prompt_tuning_jax.errors import UserError, line, reason
 
 
 @dataclass(frozen=True)
@@ -36,19 +47,25 @@ class Command:
     flags: Mapping[str, str] = field(default_factory=dict)  # plain flag -> macro
     positional: str = ""  # the flag whose value may stand without its name
     describes: str = ""  # the command whose configuration is looked at and not run
+    joins: bool = False  # whether several processes may be one job of it (`hosts`)
 
+
+# a disk, or a user's share of it, that is full
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
-    "train": Command("Trains what a method tunes on a frozen T5."),
+    "train": Command("Trains what a method tunes on a frozen T5.", flags=hosts.FLAGS, joins=True),
     "evaluate": Command(
         "Evaluates an artifact on a task; the last line of output is one JSON object.",
         "runs/evaluate.gin",
-        command_line.EVALUATE_FLAGS,
+        command_line.EVALUATE_FLAGS | hosts.FLAGS,
+        joins=True,
     ),
     "infer": Command(
         "Predicts for lines of text or JSONL, from a file or standard input.",
         "runs/infer.gin",
-        command_line.INFER_FLAGS,
+        command_line.INFER_FLAGS | hosts.FLAGS,
+        joins=True,
     ),
     "convert": Command(
         "Writes a backbone of any format, or a tuned model, as a folder of ours or Hugging Face's.",
@@ -78,20 +95,53 @@ def main(
 ) -> int:
     """Runs `package.command.command` as the command line `argv` configures it.
 
-    Returns the exit status: 0, 2 after bad input, 130 after an interrupt, 141 after a closed pipe.
+    Returns the exit status: 0, 2 after bad input or on a full disk, 3 where another process of the
+    job was lost, 130 after an interrupt, 141 after a closed pipe, 143 where SIGTERM ended a
+    training run, which goes on when it is started again. (Before its first step and in other
+    commands SIGTERM ends the process, as always.)
     """
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        return _run(command, sys.argv[1:] if argv is None else argv, package)
+        status, line = _run(command, argv, package), ""
     except UserError as error:
-        return _complain(error)
+        status, line = 2, _line(error)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        return _complain(error)
+        status, line = 2, _line(error)
     except BrokenPipeError:  # the reader of standard output has left: `infer … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except OSError as error:
+        if error.errno not in FULL:
+            status, line = _unforeseen(error)
+        else:
+            if error.filename is None:
+                error.filename = "standard output"
+                _drop_output()
+            status, line = 2, _line(f"{error}: make room, then start the same command again")
+    except preemption.Stopped as stopped:
+        status, line = preemption.STATUS, _said(stopped)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        status, line = 130, "interrupted"
+    except Exception as error:
+        status, line = _unforeseen(error)
+    finally:
+        locks.give_back()
+    return hosts.end(status, line, argv)
+
+
+def _unforeseen(error: Exception) -> tuple[int, str]:
+    """Status and line of what only the others of several processes are told in one line."""
+    if not hosts.several():
+        raise error
+    if line := hosts.lost(error):
+        return hosts.LOST, line
+    traceback.print_exc(file=sys.__stderr__)
+    return 1, f"error: {type(error).__name__}: {reason(error)}"
+
+
+def _drop_output() -> None:
+    """What is still in buffers cannot be written: Python shall not try again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def operative_config() -> str:
@@ -134,13 +184,17 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     cache.keep_compiled()
     host_memory.give_back_compilers()
     configuration = gin_checks.Configuration(source)
-    reached = configuration.reach({f"{root}.{root}": runs})
+    joins = COMMANDS[root].joins
+    roots = {f"{root}.{root}": runs} | ({"hosts.join": hosts.join} if joins else {})
+    reached = configuration.reach(roots)
     configuration.check_overrides(reached)
     configuration.check_types(reached)
     if not command.describes:
         configuration.check_values(reached, {macro: flag for flag, macro in command.flags.items()})
     _parse(files, places, source, arguments.overrides)
     configured = _configurable(runs)
+    if command.joins:
+        _configurable(hosts.join)()
     if command.describes:
         function()
     else:
@@ -198,13 +252,16 @@ def _waits(value: Any) -> bool:
     return False
 
 
-def _complain(error: Exception) -> int:
+def _said(error: Exception | str) -> str:
     # gin appends to the message which configurable was being called; the user wrote no code.
-    text = line(error).split(" In call to configurable")[0]
-    if isinstance(error, OSError) and text.startswith("[Errno"):
+    return str(error).split("\n  In call to configurable")[0]
+
+
+def _line(error: Exception | str) -> str:
+    text = _said(error)
+    if not isinstance(error, UserError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
-    print(f"error: {text}", file=sys.stderr)
-    return 2
+    return f"error: {line(text)}"
 
 
 def _usage(name: str, command: Command, files, arguments: command_line.Arguments) -> str:

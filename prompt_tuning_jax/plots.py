@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import pathlib
@@ -32,9 +33,10 @@ def read_metrics(model_dir: str | os.PathLike, kind: str, *needed: str) -> dict[
             report = dict(strict_json.loads(line))
             kinds.add(str(report["kind"]))
             if report.pop("kind") == kind:
-                # of the first report's names, each a number
+                # of the first report's names, each a number, or null where it was none
                 names = rows[0] if rows else report
-                rows.append({name: float(report[name]) for name in names})
+                values = {name: report[name] for name in names}
+                rows.append({n: math.nan if v is None else float(v) for n, v in values.items()})
                 steps.append(operator.index(report["step"]))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             text = f"{file}:{number}: no report like those before it ({error!r:.200})"
@@ -44,8 +46,8 @@ def read_metrics(model_dir: str | os.PathLike, kind: str, *needed: str) -> dict[
     lacking = [name for name in needed if name not in rows[0]]
     if lacking:
         raise UserError(f"{file}: {kind!r} has no {lacking[0]!r}, but {sorted(rows[0])}")
-    values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return values | {"step": np.array(steps)}
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return columns | {"step": np.array(steps)}
 
 
 def curves(runs: Mapping[str, str | os.PathLike], task: str, metric: str) -> Figure:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -23,8 +24,12 @@ from prompt_tuning_jax.vocabulary import Vocabulary
 
 @functools.partial(jax.jit, static_argnames=("model", "decoder", "length"))
 def decode(model, decoder, length, theta, tuned, batch, rng, labels):
-    """A decoder (decoding.py), compiled once for each model, decoder and shape of batch."""
-    return decoder(model, theta, tuned, batch, length, rng, labels)
+    """A decoder (decoding.py), compiled once for each model, decoder and shape of batch.
+
+    Its ids [B,length] are whole on every device, so that every process can read them.
+    """
+    ids = decoder(model, theta, tuned, batch, length, rng, labels)
+    return nn.with_logical_constraint(ids, (None, None))
 
 
 _row_keys = jax.jit(t5.row_keys, static_argnames="model")
@@ -112,7 +117,7 @@ class Predictor:
     ) -> np.ndarray:
         """One batch under seqio's names -> token ids [B,length]; rng: `decoding.keys`."""
         with self.partitioner.use():
-            on_devices = self.partitioner.put_batch(batch)
+            on_devices = self.partitioner.put_batch(self.partitioner.own(batch))
             return np.asarray(
                 decode(self.model, decoder, length, self.theta, self.tuned, on_devices, rng, labels)
             )
@@ -177,7 +182,7 @@ def load(
         lengths = [one.facts["lengths"] for one in every]
         facts = facts | {"lengths": {k: max(one[k] for one in lengths) for k in lengths[0]}}
     frozen, _ = method.split(found.theta)
-    tuned = jax.device_put(tuned, partitioner.replicated)
+    tuned = sharding.put(tuned, jax.tree.map(lambda _: partitioner.replicated, tuned))
     theta, model = method.join(frozen, tuned), t5.T5(config, method)
     with partitioner.use():
         rows = _row_keys(model, theta, tuned)

@@ -36,6 +36,8 @@ NAMES = {
     "PROMPT_START": "method.start",
     "LEARNING_RATE": "optimizer.learning_rate.base_learning_rate",
 }
+# what is looked at of every step's report: `skipped` is there where steps are
+LOOKED_AT = ("loss", "sound", "skipped")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,16 +198,16 @@ class Run:
         return tuple(dict.fromkeys(w for task, _ in self.trained_on for w in task.label_words))
 
     def restore(self, state: dict[str, Any], keep: int, kept: Sequence[int]) -> None:
-        """Stands at `state`, or at the folder's newest checkpoint; nothing is written.
+        """Stands at `state`, or at the folder's newest sound checkpoint; nothing is written.
 
         keep: how many checkpoints are; kept: steps whose artifacts are.
         """
         path = self._dir.path
         self._checkpoints = Checkpoints(path, keep)
-        self.state = state
-        if self._checkpoints.latest() is not None:
-            self.state = self._checkpoints.restore(state)
-            logging.warning("%s: going on from step %d", path, int(self.state["step"]))
+        found = self._checkpoints.restore(state)
+        self.state = state if found is None else found
+        if found is not None:
+            logging.warning("%s: going on from step %d", path, int(found["step"]))
         # what is asked of the state at every step, without waiting for the devices
         self.first, self._since = int(self.state["step"]), int(self.state["best"]["since"])
         for step in kept:
@@ -221,6 +223,7 @@ class Run:
         sentinel = any(task.sentinel for task, _ in self.trained_on)
         self._facts = facts | {"tasks": names, "sentinel": sentinel}
         self._dir.open()
+        self._checkpoints.begin()
         self._writer = self._dir.metrics(self.first)
         self._untold: list[tuple[int, dict[str, jax.Array], bool]] = []
         self._chosen_by: tuple[int, dict[str, Any]] = (0, {})
@@ -231,27 +234,51 @@ class Run:
 
     def note(self, step: int, report: dict[str, jax.Array], written: bool) -> None:
         """A step's report, to be looked at once it has been computed, and written or not."""
-        self._untold.append((step, report, written))
+        looked_at = report if written else {k: report[k] for k in LOOKED_AT if k in report}
+        self._untold.append((step, looked_at, written))
 
     def tell(self, before: float) -> tuple[int, float] | None:
         """Looks at the reports of steps before that one -> the last written one's step and loss.
 
-        UserError for a loss that is no finite number.
+        Not before one is to be written, unless `before` is infinite: to look waits for the devices.
+        UserError for a step that is not sound and was not skipped.
         """
         told = None
+        if before < math.inf and not any(w and step < before for step, _, w in self._untold):
+            return None
         while self._untold and self._untold[0][0] < before:
             step, report, written = self._untold.pop(0)
-            values = {name: float(value) for name, value in report.items()}
-            loss = values["loss"]
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"{self._said}step {step}: the loss is {loss}, so the parameters are lost: "
-                    "lower LEARNING_RATE and choose another MODEL_DIR"
-                )
+            values = {name: float(value) for name, value in jax.device_get(report).items()}
+            loss, sound = values["loss"], values.pop("sound")
+            if not sound:
+                self._unsound(step, loss, values.get("skipped"))
             if written:
                 self._writer.write("train", step, values)
                 told = step, loss
         return told
+
+    def _unsound(self, step: int, loss: float, skipped: float | None) -> None:
+        what = f"the loss is {loss}"
+        if math.isfinite(loss):
+            what = f"the loss is {loss:.4g}, but what it makes of the parameters is no number"
+        made_by = "; ".join(
+            f"{name} {', '.join(map(str, numbers))}"
+            for name, numbers in self.batches.examples(step - 1).items()
+        )
+        if skipped is None:
+            raise UserError(
+                f"{self._said}step {step}: {what}, so the parameters are lost: lower LEARNING_RATE "
+                "and choose another MODEL_DIR, or go on without such steps (NONFINITE = 'skip'); "
+                f"the step's examples, counted from 0: {made_by}"
+            )
+        logging.warning(
+            "%sstep %d: %s: skipped, as %d until now; its examples, counted from 0: %s",
+            self._said,
+            step,
+            what,
+            skipped,
+            made_by,
+        )
 
     def evaluate(self, model: t5.T5, frozen: Tree, step: int, tell: Callable[[str], None]) -> bool:
         """Evaluates what is being tuned, keeps the artifact of a better step -> whether it is."""
@@ -290,11 +317,12 @@ class Run:
         self._checkpoints.save(self.state)
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for what is being written, and gives the folder back."""
         try:
             self._checkpoints.close()
         finally:
             self._writer.close()
+            self._dir.close()
 
     def result(self) -> dict[str, Any]:
         """Where it stands: {"step", "best": {"step", "metric"}, "artifact"}."""

@@ -73,6 +73,11 @@ def make_mesh(data: int = -1, model: int = 1) -> Mesh:
     if data * model > count or data < 1 or (data * model != count and count % (data * model)):
         raise UserError(f"MESH: data = {data} x model = {model} on {count} devices")
     devices = jax.devices()[: data * model]
+    if len({device.process_index for device in devices}) != jax.process_count():
+        raise UserError(
+            f"MESH: data = {data} x model = {model} leaves some of the {jax.process_count()} "
+            f"processes without a device: there are {count} devices"
+        )
     return jax.make_mesh(
         (data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices
     )
@@ -204,10 +209,31 @@ class Partitioner:
 
         return jax.tree_util.tree_map_with_path(place, opt_state)
 
+    @property
+    def share(self) -> tuple[int, int]:
+        """(index, count): this process's devices hold the index-th of `count` equal parts of a
+        batch's rows. Where "model" goes through several processes, these hold the same part."""
+        pieces = self.pieces("batch")
+        found = self.rows.addressable_devices_indices_map((pieces,)).values()
+        held = sorted({index[0].indices(pieces)[0] for index in found if index is not None})
+        first, size = held[0], len(held)
+        if held != list(range(first, first + size)) or first % size or pieces % size:
+            return 0, 1  # a mesh of another order: each makes all rows, and keeps its own
+        return first // size, pieces // size
+
+    def own(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """This process's rows of a whole batch."""
+        index, count = self.share
+        return {name: np.split(array, count)[index] for name, array in batch.items()}
+
     def put_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """A host's batch onto the devices, rows split over "data"."""
+        """This process's rows of a batch (`share`) onto its devices -> the whole batch's arrays."""
+        _, count = self.share
         return {
-            name: jax.make_array_from_process_local_data(self.rows, a) for name, a in batch.items()
+            name: jax.make_array_from_process_local_data(
+                self.rows, a, (count * len(a), *a.shape[1:])
+            )
+            for name, a in batch.items()
         }
 
     def check_batch(self, batch_size: int, microbatches: int = 1) -> None:
@@ -218,6 +244,20 @@ class Partitioner:
                 f"BATCH_SIZE = {batch_size} is no multiple of MESH data {self.pieces('batch')} x "
                 f"NUM_MICROBATCHES {microbatches}"
             )
+
+
+def put(tree: Any, places: Any) -> Any:
+    """Arrays of the host, the same in every process, onto their places, and those of the devices.
+
+    Each process puts the pieces of its own devices; `device_put` would send all to all, to compare.
+    """
+
+    def one(leaf: Any, place: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array) or place.is_fully_addressable:
+            return jax.device_put(leaf, place)
+        return jax.make_array_from_callback(leaf.shape, place, leaf.__getitem__)
+
+    return jax.tree.map(one, tree, places)
 
 
 def _keys(path: tuple) -> tuple:

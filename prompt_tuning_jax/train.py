@@ -25,6 +25,7 @@ from prompt_tuning_jax import (
     backbones,
     data,
     fingerprint,
+    preemption,
     prefetch,
     scoring,
     sharding,
@@ -69,7 +70,7 @@ def train(
     k_shot: int | None = None,
     max_encoder_length: int = 2048,
     checkpoint_period: int = 1000,
-    keep: int = 1,
+    keep: int = 2,
     artifact_steps: Sequence[int] = (),
     early_stopping: int | None = None,
     random_seed: int = 0,
@@ -78,6 +79,7 @@ def train(
     mesh: dict[str, int] | None = None,
     logical_axis_rules: sharding.Rules | None = None,
     log_period: int = 10,
+    nonfinite: str = "stop",
 ) -> dict[str, Any]:
     """Tunes, evaluates and leaves an artifact of the best step in MODEL_DIR/artifact.
 
@@ -86,13 +88,16 @@ def train(
     average (`scoring.average`) chooses it. random_start: (rng, config) -> θ, where there is no
     initial_checkpoint_path. pack: several examples to a row (`packing`), which changes neither a
     step's examples nor its loss. artifact_steps: steps whose artifacts are kept too, whatever their
-    metric, in MODEL_DIR/artifacts/STEP. Steps count from 0 and a run that is started again in its
+    metric, in MODEL_DIR/artifacts/STEP. nonfinite: whether a step whose loss, gradients or new
+    parameters are no finite numbers ends the run ("stop") or is as if it had not been ("skip");
+    nothing is kept of it either way. Steps count from 0 and a run that is started again in its
     MODEL_DIR goes on where it was. Returns {"step", "best": {"step", "metric"}, "artifact"}.
 
     runs: several runs at once over one frozen model, {name: {macro: value}} of what they differ in
     (`runs.NAMES`); each is as it would be alone, in MODEL_DIR/NAME, and the result {name: its own}.
     runs_at_once: how many of them a step computes together, the others after them; None: one on a
     CPU, all elsewhere.
+    SIGTERM ends the run after the next step, which is saved (preemption.Stopped).
     Raises UserError for what a user can mend.
     """
     _check_positive(
@@ -107,6 +112,8 @@ def train(
         RUNS_AT_ONCE=runs_at_once,
     )
     _check_artifact_steps(artifact_steps, train_steps)
+    if nonfinite not in ("stop", "skip"):
+        raise UserError(f"NONFINITE = {nonfinite!r}: choose from stop, skip")
     shared = {
         "config": config.architecture()
         | {"dropout_rate": config.dropout_rate, "dtype": config.dtype},
@@ -209,11 +216,13 @@ def train(
             # each has its own: a step writes over what it was given
             leaves = taken if run is every[-1] else jax.tree.map(jnp.copy, taken)
             tuned = init(run.method)(rng, theta=theta, start=start) | {"theta": leaves}
-        tuned = jax.device_put(tuned, tuned_places)
+        tuned = sharding.put(tuned, tuned_places)
         state = {
             "tuned": tuned,
             "opt_state": slots(tuned),
             "step": jnp.int32(0),
+            # steps that were not sound and left the rest as it was
+            "skipped": jnp.int32(0),
             # the best evaluation so far, and how many have passed since
             "best": {
                 "step": jnp.int32(0),
@@ -264,6 +273,7 @@ def train(
             "loss": loss,
             "microbatches": num_microbatches,
             "size": batch_size * task_feature_lengths["targets"],
+            "skip": nonfinite == "skip",
         }
         rng = jax.random.fold_in(seed, state["step"] + 2)
         moved, report = update(state, frozen, batch, rng, model=model, **settings)
@@ -287,15 +297,18 @@ def train(
 
     def batches_of(step: int) -> dict[str, dict[str, jax.Array]]:
         due = [name for name, run in trained.items() if run.first <= step]
-        made = [trained[name].batches.batch(step) for name in due]
+        # a process makes its own rows, but where they must become of one shape
+        share = partitioner.share if at_once == 1 else (0, 1)
+        made = [trained[name].batches.batch(step, *share) for name in due]
         if at_once > 1:
-            made = one_shape(made)
+            made = [partitioner.own(batch) for batch in one_shape(made)]
         return {name: partitioner.put_batch(b) for name, b in zip(due, made, strict=True)}
 
     # ---- the loop ----------------------------------------------------------------------------
     unfinished = [run for run in every if not run.stopped(early_stopping)]
     first = min(run.first for run in unfinished or every)
     with contextlib.ExitStack() as closing:
+        preempted = closing.enter_context(preemption.watched())
         for run in every:
             closing.callback(run.close)
         made = prefetch.ahead(batches_of, range(first, train_steps))
@@ -308,8 +321,8 @@ def train(
             if not going:
                 progress.note(f"no better evaluation in {early_stopping}: stopped at {step - 1}")
                 break
-            last = step == train_steps
-            saves, kept = step % checkpoint_period == 0 or last, step in artifact_steps
+            last, stops = step == train_steps, preempted.at(step)
+            saves, kept = step % checkpoint_period == 0 or last or stops, step in artifact_steps
             written, evaluates = step % log_period == 0 or last, step % eval_period == 0 or last
             for first_of in range(0, len(going), at_once):
                 names = going[first_of : first_of + at_once]
@@ -324,11 +337,10 @@ def train(
                     )
                 for run, state, report in zip(now, states, reports, strict=True):
                     run.state = state
-                    if written or evaluates or saves or kept:
-                        run.note(step, report, written)
+                    run.note(step, report, written)
             for run in (trained[name] for name in going):
                 # A report is read once the next step is queued, so that the devices do not wait for
-                # it; but nothing is kept of a step before its loss is known to be a number.
+                # it; but nothing is kept of a step before it is known to be sound.
                 told = run.tell(math.inf if evaluates or saves or kept else step)
                 if told is not None:
                     progress.update(told[0] - progress.done, f"loss {told[1]:.4f}")
@@ -341,6 +353,10 @@ def train(
                     run.keep(f"artifacts/{step}", step)
                 if saves or improved:
                     run.save()
+            if stops and not last:
+                raise preemption.Stopped(
+                    f"stopped by SIGTERM at step {step}: the same command goes on from there"
+                )
         for run in every:
             if not run.evaluations:
                 run.keep("artifact", int(run.state["step"]))
@@ -348,11 +364,15 @@ def train(
     return results if runs else results[""]
 
 
-def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches, size=None):
+def update(
+    state, frozen, batch, rng, *, model, method, tx, loss, microbatches, size=None, skip=False
+):
     """One step: gradients of `tuned` alone -> optax -> (new state, report).
 
     batch: seqio's EncDecFeatureConverter names, [B,T] and [B,U]; the batch is cut into
-    `microbatches` of consecutive rows whose gradients are added. size: as `Loss.weights`.
+    `microbatches` of consecutive rows whose gradients are added. size: as `Loss.weights`. The
+    report's "sound": loss, gradients and what becomes of `tuned` are numbers; with `skip`, a step
+    that is not leaves `tuned` and the optimizer as they were, and counts as "skipped".
     """
 
     def objective(tuned, part, rng):
@@ -385,16 +405,30 @@ def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches, 
         )
     updates, opt_state = tx.update(grads, state["opt_state"], tuned)
     moved = method.constrain(jax.tree.map(lambda p, u: (p + u).astype(p.dtype), tuned, updates))
+    squares = sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads))
+    sound = jnp.isfinite(value + sums.loss + squares)
+    for leaf in jax.tree.leaves(moved):
+        sound &= jnp.isfinite(leaf).all()
+    for leaf in jax.tree.leaves(opt_state):  # an optimizer may begin with an infinite value
+        sound &= ~jnp.isnan(leaf).any()
     tokens = jnp.maximum(sums.tokens, 1)
     report = {
         "objective": value,
         "loss": sums.loss / tokens,
         "z_loss": sums.z_loss / tokens,
         "accuracy": 100 * sums.correct / tokens,
-        "gradient_norm": jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads))),
+        "gradient_norm": jnp.sqrt(squares),
         "target_tokens": sums.tokens,
+        "sound": sound,
     }
-    return state | {"tuned": moved, "opt_state": opt_state, "step": state["step"] + 1}, report
+    new = {"tuned": moved, "opt_state": opt_state, "step": state["step"] + 1}
+    if skip:
+        new |= {
+            name: jax.tree.map(lambda a, b: jnp.where(sound, a, b), new[name], state[name])
+            for name in ("tuned", "opt_state")
+        }
+        new["skipped"] = report["skipped"] = state["skipped"] + ~sound
+    return state | new, report
 
 
 def _check_positive(**settings: int | None) -> None:

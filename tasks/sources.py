@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import logging
 import os
 import pathlib
 import re
@@ -88,7 +89,13 @@ class Tfds:
         copy = cache.folder() / "tfds" / f"{self.name.replace(':', '-')}-{split}-{digest}.jsonl"
         if not copy.is_file():
             records = self._read(self.renamed.get(split, split), folder)
-            cache.write(copy, "".join(json.dumps(record) + "\n" for record in records).encode())
+            lines = [json.dumps(record) for record in records]
+            try:
+                cache.write(copy, "".join(f"{line}\n" for line in lines).encode())
+            except OSError as error:
+                # only speed is lost
+                logging.getLogger(__name__).warning("records of TFDS were not kept: %s", error)
+                return map(json.loads, lines)
         return TextFile(str(copy), "jsonl").records()
 
     def origin(self, split: str, data_dir: str | None = None) -> str:

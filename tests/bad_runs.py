@@ -194,6 +194,7 @@ CASES = [
         base=AGAIN,
     ),
     Case("MODEL_DIR is a file", ("--gin.MODEL_DIR=train.jsonl",), ("MODEL_DIR is a file",)),
+    Case("MODEL_DIR is a bucket", ("--gin.MODEL_DIR=gs://bucket/run",), ("a folder of a file",)),
     Case("MODEL_DIR is in a file", ("--gin.MODEL_DIR=train.jsonl/run",), ("train.jsonl",)),
     # ---- the other commands ----
     Case(

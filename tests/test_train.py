@@ -62,9 +62,9 @@ plays/text_files.Text:
   label_words = {"0": "bad", "1": "good"}
   metrics = ["exact_match"]
 """
-# What a checkpoint holds beside `tuned` and the optimizer: the step, and the best evaluation's
-# step, metric and age, four bytes each.
-BESIDE = 16
+# What a checkpoint holds beside `tuned` and the optimizer, of four bytes each: the step, the best
+# evaluation's step, metric and age, how many steps were skipped, and the two sums of its checksum.
+BESIDE = 28
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_only_the_tuned_part_is_on_disk(job, method, still):
     tuned = {k.removeprefix("tuned/"): v for k, v in state.items() if k.startswith("tuned/")}
     slots = [v for k, v in state.items() if k.startswith("opt_state/")]
     rest = {k for k in state if not k.startswith(("tuned/", "opt_state/"))}
-    assert rest == {"step", "best/step", "best/metric", "best/since"}
+    assert rest == {"step", "best/step", "best/metric", "best/since", "skipped", "checksum"}
     assert sum(v.size for v in tuned.values()) == cost["tuned_parameters"]
     held = sum(v.nbytes for v in [*tuned.values(), *slots])
     assert cost["checkpoint_bytes"] - held == BESIDE

@@ -356,6 +356,38 @@ def test_a_mixture_of_corpora_and_a_task(vocabulary, tmp_path, cache):
     assert all((late[name] == batch[name]).all() for name in batch)
 
 
+@dataclasses.dataclass(frozen=True)
+class Counted(objectives.PrefixLM):
+    """Counts what it draws."""
+
+    drawn: list = dataclasses.field(default_factory=list)
+
+    def __call__(self, *arguments):
+        self.drawn.append(1)
+        return super().__call__(*arguments)
+
+
+def test_hosts_draw_the_objectives_of_their_own_rows(vocabulary, tmp_path, cache):
+    def batches(objective):
+        corpus = task_of([["e " * 40], ["l o " * 30]], objective)
+        mixture = [(task, 1.0) for task in (corpus, reviews(tmp_path))]
+        made = [(data.training_set(task, vocabulary, LENGTHS), rate) for task, rate in mixture]
+        return data.TrainingBatches(made, 16, seed=5)
+
+    alone, counted = batches(objectives.PrefixLM()), Counted()
+    together = batches(counted)
+    for step in (0, 3, 40):
+        whole = alone.batch(step)
+        drawn = {}
+        for hosts in (1, 2, 4):
+            counted.drawn.clear()
+            parts = [together.batch(step, host, hosts) for host in range(hosts)]
+            drawn[hosts] = len(counted.drawn)
+            for name, rows in whole.items():
+                np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), rows)
+        assert 0 < drawn[1] == drawn[2] == drawn[4] < 16
+
+
 def test_what_a_corpus_cannot_tell(vocabulary, tmp_path, cache):
     tokens = data.training_set(task_of(SOME), vocabulary, LENGTHS)
     with pytest.raises(UserError, match="task own: the size of a corpus is not known"):

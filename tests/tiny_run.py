@@ -169,18 +169,21 @@ class Job:
 
     def python(self, *argv: str, text: str | None = None, **env) -> subprocess.CompletedProcess:
         """Runs Python in the folder, which it can import from; `env`: more of its environment."""
-        programs = {name.upper(): str(value) for name, value in _programs(_session()).items()}
-        programs[QUICK.upper()] = "1"
-        paths = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-        folders = {"PROMPT_TUNING_CACHE": _tokens(), "PYTHONPATH": os.pathsep.join(paths)}
         return subprocess.run(
             [sys.executable, *argv],
             cwd=self.folder,
-            env={**os.environ, **programs, **folders, **env},
+            env=self.environment() | env,
             input=text,
             capture_output=True,
             text=True,
         )
+
+    def environment(self) -> dict[str, str]:
+        """Of a process that shares this session's caches."""
+        programs = {name.upper(): str(value) for name, value in _programs(_session()).items()}
+        paths = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        folders = {"PROMPT_TUNING_CACHE": _tokens(), "PYTHONPATH": os.pathsep.join(paths)}
+        return {**os.environ, **programs, **folders, QUICK.upper(): "1"}
 
 
 @contextlib.contextmanager
