@@ -47,8 +47,8 @@ class Command:
     describes: str = ""  # the command whose configuration is looked at and not run
 
 
-# a disk, or a user's share of it, that is full
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# a disk, or a user's share of it, that is full; gin's errors keep the text of one alone
+FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 COMMANDS = {
     "train": Command("Trains what a method tunes on a frozen T5."),
@@ -104,13 +104,13 @@ def main(
         _drop_output()
         return 141
     except OSError as error:
-        if error.errno not in FULL:
+        text = _said(error)
+        if not text.startswith(FULL):
             raise
-        if error.filename is None:
-            error.filename = "standard output"
-        if error.filename == "standard output":
+        if text in FULL:  # what names no file is standard output
             _drop_output()
-        return _complain(f"{error}: make room, then start the same command again")
+            text += " for standard output"
+        return _complain(UserError(f"{text}: make room, then start the same command again"))
     except preemption.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return preemption.STATUS
@@ -230,12 +230,16 @@ def _waits(value: Any) -> bool:
     return False
 
 
-def _complain(error: Exception | str) -> int:
+def _said(error: Exception) -> str:
     # gin appends to the message which configurable was being called; the user wrote no code.
     text = str(error).split("\n  In call to configurable")[0]
-    if not isinstance(error, UserError) and text.startswith("[Errno"):
+    if isinstance(error, OSError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return " ".join(text.split())
+
+
+def _complain(error: Exception) -> int:
+    print(f"error: {_said(error)}", file=sys.stderr)
     return 2
 
 
