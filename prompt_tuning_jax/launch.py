@@ -112,7 +112,7 @@ def main(
             text += " for standard output"
         return _complain(UserError(f"{text}: make room, then start the same command again"))
     except preemption.Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        print(_said(stopped), file=sys.stderr)
         return preemption.STATUS
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
