@@ -7,13 +7,15 @@ Beside the state, in the same tree, lies its checksum: what is read back is that
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
+import gc
 import itertools
 import logging
 import pathlib
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -82,10 +84,15 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         sums = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=like["step"].sharding)
         for step in self.steps():
-            try:
-                state = self._read(step, abstract | {"checksum": sums})
-            except ValueError as error:
-                self._damaged[step] = reason(error)
+            asked = ocp.args.StandardRestore(abstract | {"checksum": sums})
+            state, why = _tried(self._manager.restore, step, args=asked)
+            # all processes take it or none
+            if hosts.gathered(np.array(not why)).all():
+                why = _unlike(state.pop("checksum"), state, step)
+            else:
+                why = why or "another process cannot read it"
+            if why:
+                self._damaged[step] = why
                 continue
             for damaged, why in self._damaged.items():
                 where = self._folder / str(damaged)
@@ -98,22 +105,6 @@ class Checkpoints:
                 "older one: choose another MODEL_DIR, or delete these to begin anew"
             )
         return None
-
-    def _read(self, step: int, abstract: Any) -> Any:
-        state, why = None, "another process cannot read it"
-        try:
-            state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except Exception as error:  # whatever Orbax and TensorStore say of broken files
-            why = reason(error)
-        # all take it or none
-        if not hosts.gathered(np.array(state is not None)).all() or state is None:
-            raise ValueError(why)
-        saved = np.asarray(state.pop("checksum"))
-        if not np.array_equal(saved, np.asarray(_checksum(state))):
-            raise ValueError("its values are not those of its checksum")
-        if int(state["step"]) != step:
-            raise ValueError(f"it is of step {int(state['step'])}")
-        return state
 
     def begin(self) -> None:
         """From now on the folder is written: what `restore` found damaged is moved aside."""
@@ -139,19 +130,17 @@ class Checkpoints:
     def _write(self, state: Any) -> None:
         step = int(state["step"])
         if step not in self._manager.all_steps():
-            with _threads_quiet():
-                self._manager.save(step, args=ocp.args.StandardSave(state))
+            _, why = _tried(self._manager.save, step, args=ocp.args.StandardSave(state))
+            if why:
+                raise UserError(
+                    f"{self._folder}: a checkpoint could not be written ({why}): mend that and "
+                    "start the same command again, it goes on from the one before"
+                )
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
-        try:
-            if writing is not None:
-                writing.result()
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self._folder}: a checkpoint could not be written ({_short(error)}): mend that "
-                "and start the same command again, it goes on from the one before"
-            ) from error
+        if writing is not None:
+            writing.result()
 
     def close(self) -> None:
         """Waits for what is being written. UserError where it failed."""
@@ -160,6 +149,14 @@ class Checkpoints:
         finally:
             self._thread.shutdown()
             self._manager.close()
+
+
+def _unlike(saved: Any, state: Any, step: int) -> str:
+    """Why a state is not the one that was saved at that step; "" where it is."""
+    if not np.array_equal(np.asarray(saved), np.asarray(_checksum(state))):
+        return "its values are not those of its checksum"
+    there = int(state["step"])
+    return "" if there == step else f"it is of step {there}"
 
 
 def _together(model_dir: pathlib.Path) -> ocp.options.MultiprocessingOptions:
@@ -177,27 +174,38 @@ def _together(model_dir: pathlib.Path) -> ocp.options.MultiprocessingOptions:
     )
 
 
-@contextlib.contextmanager
-def _threads_quiet() -> Iterator[None]:
-    """Within: what Orbax's threads raise they hand on alone, and do not print too."""
-    printed = threading.excepthook
+def _tried(call: Callable, *args, **kwargs) -> tuple[Any, str]:
+    """What a call of Orbax's returns, "" -> or None, and why it fails.
 
-    def told(args) -> None:
+    Of broken files and full disks Orbax and TensorStore raise whatever there is; its threads and
+    tasks print it too, which is kept from the user.
+    """
+    asyncio_said = logging.getLogger("asyncio")
+    before = threading.excepthook, sys.unraisablehook, asyncio_said.disabled
+
+    def died(args) -> None:
         if not type(args.thread).__module__.startswith("orbax."):
-            printed(args)
+            before[0](args)
 
-    threading.excepthook = told
+    def left(args) -> None:
+        closed = "Event loop is closed" in str(args.exc_value)
+        if not closed and not asyncio.iscoroutine(args.object):
+            before[1](args)
+
+    threading.excepthook, sys.unraisablehook, asyncio_said.disabled = died, left, True
     try:
-        yield
-    except BaseException:
-        # what of its writing was not begun is told as Python ends
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-        raise
+        try:
+            return call(*args, **kwargs), ""
+        except Exception as error:
+            why = _short(error)
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+            gc.collect()  # tasks that were not begun
+        return None, why
     finally:
-        threading.excepthook = printed
+        threading.excepthook, sys.unraisablehook, asyncio_said.disabled = before
 
 
 def _short(error: BaseException) -> str:
-    """As `reason`; TensorStore's says the cause last."""
-    *_, cause = reason(error).split(": ")
-    return "No space left on device" if "No space left on device" in str(error) else cause
+    """As `reason`; of a chain of TensorStore's its end, the cause."""
+    chain = str(error).partition("\n")[0].partition(" [")[0].split(": ")
+    return ": ".join(chain[-2:]) if len(chain) > 3 else reason(error)

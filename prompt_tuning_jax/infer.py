@@ -91,12 +91,10 @@ def infer(
                 seed=random_seed + count,
             )
             if sink is None:  # opened late: a bad first line leaves an existing file as it is
-                files.enter_context(naming(output or "standard output"))
-                sink = (
-                    files.enter_context(open(output, "w", encoding="utf-8"))
-                    if output
-                    else sys.stdout
-                )
+                sink = sys.stdout
+                if output:
+                    files.enter_context(naming(output))
+                    sink = files.enter_context(open(output, "w", encoding="utf-8"))
             for record, prediction in zip(chunk, predictions, strict=True):
                 line = json.dumps(record | {"prediction": prediction}, ensure_ascii=False)
                 sink.write(line + "\n")

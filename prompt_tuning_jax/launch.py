@@ -35,7 +35,8 @@ from prompt_tuning_jax import (
     locks,
     preemption,
 )
-from prompt_tuning_jax.errors import UserError, line, reason
+from prompt_tuning_jax.errors import UserError, reason
+from prompt_tuning_jax.errors import line as one_line
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Command:
     joins: bool = False  # whether several processes may be one job of it (`hosts`)
 
 
-# a disk, or a user's share of it, that is full
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# a disk, or a user's share of it, that is full; gin's errors keep the text of one alone
+FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 COMMANDS = {
     "train": Command("Trains what a method tunes on a frozen T5.", flags=hosts.FLAGS, joins=True),
@@ -104,20 +105,21 @@ def main(
     try:
         status, line = _run(command, argv, package), ""
     except UserError as error:
-        status, line = 2, _line(error)
+        status, line = 2, f"error: {_said(error)}"
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        status, line = 2, _line(error)
+        status, line = 2, f"error: {_said(error)}"
     except BrokenPipeError:  # the reader of standard output has left: `infer … | head`
         _drop_output()
         return 141
     except OSError as error:
-        if error.errno not in FULL:
+        text = _said(error)
+        if not text.startswith(FULL):
             status, line = _unforeseen(error)
         else:
-            if error.filename is None:
-                error.filename = "standard output"
+            if text in FULL:  # what names no file is standard output
                 _drop_output()
-            status, line = 2, _line(f"{error}: make room, then start the same command again")
+                text += " for standard output"
+            status, line = 2, f"error: {text}: make room, then start the same command again"
     except preemption.Stopped as stopped:
         status, line = preemption.STATUS, _said(stopped)
     except KeyboardInterrupt:
@@ -252,16 +254,12 @@ def _waits(value: Any) -> bool:
     return False
 
 
-def _said(error: Exception | str) -> str:
+def _said(error: Exception) -> str:
     # gin appends to the message which configurable was being called; the user wrote no code.
-    return str(error).split("\n  In call to configurable")[0]
-
-
-def _line(error: Exception | str) -> str:
-    text = _said(error)
-    if not isinstance(error, UserError) and text.startswith("[Errno"):
+    text = str(error).split("\n  In call to configurable")[0]
+    if isinstance(error, OSError) and text.startswith("[Errno"):
         text = text.partition("] ")[2]
-    return f"error: {line(text)}"
+    return one_line(text)
 
 
 def _usage(name: str, command: Command, files, arguments: command_line.Arguments) -> str:

@@ -126,8 +126,7 @@ class Metrics:
             content = line.encode()
             while content:
                 content = content[self._file.write(content) :]
-        with naming(self._name.with_name("tensorboard")):
-            self._board.write(step, {f"{kind}/{name}": value for name, value in values.items()})
+        self._board.write(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def close(self) -> None:
         """Closes the files."""

@@ -15,6 +15,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
+from prompt_tuning_jax.errors import naming
+
 
 class Board:
     """Scalars over steps, in one file of `folder`; what others have there from `step` on is void"""
@@ -23,7 +25,8 @@ class Board:
         folder.mkdir(exist_ok=True)
         began = time.time()
         name = f"events.out.tfevents.{int(began):010d}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (folder / name).open("ab")
+        self._name = folder / name
+        self._file = self._name.open("ab")
         self._add(Event(wall_time=began, file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.SessionStatus.START)
         self._add(Event(wall_time=began, step=step, session_log=start))
@@ -37,8 +40,9 @@ class Board:
         content = event.SerializeToString()
         length = struct.pack("<Q", len(content))
         sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
-        self._file.write(length + sums[0] + content + sums[1])
-        self._file.flush()
+        with naming(self._name):
+            self._file.write(length + sums[0] + content + sums[1])
+            self._file.flush()
 
     def close(self) -> None:
         """Nothing is in buffers: every record was flushed."""

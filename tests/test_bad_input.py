@@ -94,7 +94,7 @@ def test_a_run_that_diverges_stops(job):
         assert done.status == 2 and done.err.startswith("error: step 1: the loss is nan")
         # nothing of what is lost is kept
         left = {f.name for f in (job.folder / "new").iterdir()}
-        assert left == {"settings.json", "config.gin", "metrics.jsonl", "tensorboard"}
+        assert left == {"lock", "settings.json", "config.gin", "metrics.jsonl", "tensorboard"}
         shutil.rmtree(job.folder / "new")
 
 
@@ -106,7 +106,7 @@ def test_what_is_kept_is_looked_at_whatever_is_reported(job, flag):
     done = job.run("train", *NEW, *flags)
     assert done.status == 2 and done.err.startswith("error: step 1: the loss is nan")
     kept = {f.name for f in (job.folder / "new").iterdir()}
-    assert kept == {"settings.json", "config.gin", "metrics.jsonl", "tensorboard"}
+    assert kept == {"lock", "settings.json", "config.gin", "metrics.jsonl", "tensorboard"}
 
 
 def test_a_model_from_nothing_is_no_backbone(job):
