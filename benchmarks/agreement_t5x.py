@@ -104,7 +104,7 @@ def main():
     cases.append(("T5 1.1, packed", *models["T5 1.1"], None, batch(SMALL, 6, 24, 16, packed=True)))
     if given.checkpoint:
         config = backbones.config_of(given.checkpoint, dropout_rate=0.0)
-        places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+        places = sharding.Partitioner.of({"data": 1}).theta(config)
         theta = jax.device_get(backbones.read(given.checkpoint, config, places).theta)
         cases.append(
             ("T5X's test checkpoint", plain, config, False, theta, batch(config, 6, 40, 9))

@@ -54,7 +54,7 @@ def compiled(theta):
 def costs(turns: int) -> dict:
     """θ's and a step's bytes, and the step's seconds, by dtype."""
     values = backbones.leaves_of(jax.jit(lambda key: t5.init_params(key, SMALL))(jax.random.key(0)))
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), SMALL)
+    places = sharding.Partitioner.of({"data": 1}).theta(SMALL)
     steps, found = {}, {}
     for dtype in DTYPES:
         theta = backbones.read(Checkpoint("random", values, SMALL), SMALL, places, dtype).theta

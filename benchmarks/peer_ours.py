@@ -62,7 +62,7 @@ def start(work: peer_work.Work, method: Method):
     settings = SETTINGS | {"scan_unroll": given.scan_unroll}
     if work.checkpoint:
         config = backbones.config_of(work.checkpoint, **settings)
-        places = sharding.theta_shardings(sharding.mesh_of(None), config)
+        places = sharding.Partitioner.of().theta(config)
         theta = backbones.read(work.checkpoint, config, places).theta
     else:
         config = t5.T5Config(**settings)

@@ -28,8 +28,10 @@ def _bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _frozen_bytes(config: t5.T5Config, taken: Any, dtype: str, mesh: dict[str, int] | None) -> int:
-    places = sharding.theta_shardings(sharding.plan_of(mesh), config)
+def _frozen_bytes(
+    config: t5.T5Config, taken: Any, dtype: str, partitioner: sharding.Partitioner
+) -> int:
+    places = partitioner.theta(config)
     held = backbones.held(config, places, dtype, taken.__contains__)
     leaves = jax.tree.leaves({path: leaf for path, leaf in held.items() if path not in taken})
     pieces = (leaf.sharding.shard_shape(leaf.shape) for leaf in leaves)
@@ -43,6 +45,7 @@ def cost(
     optimizer: Any = Adafactor(),
     frozen_dtype: str = "float32",
     mesh: dict[str, int] | None = None,
+    logical_axis_rules: sharding.Rules | None = None,
 ) -> dict[str, Any]:
     """What the arguments of `train.train` mean, as a dict of JSON values.
 
@@ -55,12 +58,13 @@ def cost(
     frozen, taken = jax.eval_shape(method.split, theta)
     tuned = method.abstract(config, theta)
     slots = jax.eval_shape(optimizer.build(method.axes(config, tuned)).init, tuned)
+    partitioner = sharding.Partitioner.plan(mesh, logical_axis_rules)
     held, moved = _count(frozen), _count(tuned)
     return {
         "frozen_parameters": held,
         "tuned_parameters": moved,
         "tuned_fraction": moved / (held + moved),
-        "frozen_bytes_per_device": _frozen_bytes(config, taken, frozen_dtype, mesh),
+        "frozen_bytes_per_device": _frozen_bytes(config, taken, frozen_dtype, partitioner),
         "checkpoint_bytes": _bytes(tuned) + _bytes(slots) + 16,  # the step and the best one
         "artifact_bytes": _bytes(jax.eval_shape(method.export, tuned)),
     }
@@ -68,7 +72,7 @@ def cost(
 
 def describe() -> dict[str, Any]:
     """Prints the cost of the run that gin configures, as one JSON object."""
-    arguments = ("config", "method", "optimizer", "frozen_dtype", "mesh")
+    arguments = ("config", "method", "optimizer", "frozen_dtype", "mesh", "logical_axis_rules")
     given = launch.bound_arguments(train.train, arguments)
     missing = [name for name in ("config", "method") if name not in given]
     if missing:

@@ -39,21 +39,21 @@ class Evaluation:
         tokens: data.TokenSet,
         *,
         batch_size: int,
-        mesh: jax.sharding.Mesh,
+        partitioner: sharding.Partitioner,
         decoder: Any = Greedy(),
         loss: Loss = Loss(),
         examples: int | None = None,
         seed: int = 0,
     ):
         """examples: so many from the beginning, None for all; batch_size is rounded up to a
-        multiple of the mesh's "data" axis."""
+        multiple of what the mesh cuts it into."""
         if batch_size < 1:
             raise UserError(f"BATCH_SIZE = {batch_size}: at least 1")
         self.task = tokens.task
         self._tokens = tokens if examples is None else tokens.first(examples)
-        self._decoder, self._loss, self._mesh = decoder, loss, mesh
+        self._decoder, self._loss, self._partitioner = decoder, loss, partitioner
         self._rng = jax.random.key(seed)
-        rows = mesh.shape["data"]
+        rows = partitioner.pieces("batch")
         self._batches = data.EvaluationSet(self._tokens, -(-batch_size // rows) * rows)
         self._labels = self._label_tokens()
 
@@ -96,10 +96,10 @@ class Evaluation:
         if not self.task.metrics:
             return forced
         length = self._tokens.lengths["targets"]
-        with sharding.use(self._mesh):
+        with self._partitioner.use():
             batch, rows = next(iter(self._batches))
             rng = keys(self._rng, rows, len(batch["encoder_input_tokens"]))
-            inputs = sharding.put_batch(self._mesh, batch)
+            inputs = self._partitioner.put_batch(batch)
             decode.trace(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
         if not self.labelled and not labels:
             return {}
@@ -139,12 +139,12 @@ class Evaluation:
 
         def predicted():
             for batch, examples in self._batches:
-                inputs = sharding.put_batch(self._mesh, batch)
+                inputs = self._partitioner.put_batch(batch)
                 rng = keys(self._rng, examples, len(batch["encoder_input_tokens"]))
                 ids = decode(model, self._decoder, length, theta, tuned, inputs, rng, self._labels)
                 yield examples, ids
 
-        with sharding.use(self._mesh), Progress(self.task.name, len(self), unit="example") as bar:
+        with self._partitioner.use(), Progress(self.task.name, len(self), unit="example") as bar:
             for examples, ids in prefetch.one_behind(predicted()):
                 for example, row in zip(examples, np.asarray(ids), strict=False):
                     texts[example] = vocabulary.decode(row.tolist())
@@ -153,9 +153,9 @@ class Evaluation:
 
     def _teacher_forced(self, model, theta, tuned) -> dict[str, float]:
         """Loss in nats a target token and accuracy (0-100); nothing where targets are unknown."""
-        with sharding.use(self._mesh):
+        with self._partitioner.use():
             parts = [
-                _sums(model, self._loss, theta, tuned, sharding.put_batch(self._mesh, batch))
+                _sums(model, self._loss, theta, tuned, self._partitioner.put_batch(batch))
                 for batch, _ in self._batches
             ]
         sums = jax.tree.map(lambda *values: float(sum(values)), *parts)
@@ -194,6 +194,7 @@ def evaluate(
     dtype: str = "float32",
     frozen_dtype: str = "float32",
     mesh: dict[str, int] | None = None,
+    logical_axis_rules: sharding.Rules | None = None,
 ) -> dict[str, Any]:
     """Evaluates and prints, as its last line, {"task", "split", "examples", "metrics": {…}}.
 
@@ -221,6 +222,7 @@ def evaluate(
         dtype=dtype,
         frozen_dtype=frozen_dtype,
         mesh=mesh,
+        logical_axis_rules=logical_axis_rules,
     )
     lengths = task_feature_lengths or predictor.facts.get("lengths")
     if lengths is None:
@@ -232,7 +234,7 @@ def evaluate(
             ),
             batch_size=batch_size,
             decoder=decoder,
-            mesh=predictor.mesh,
+            partitioner=predictor.partitioner,
             examples=eval_examples,
             seed=random_seed,
         )

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from prompt_tuning_jax import sharding
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.predictor import load
@@ -39,6 +40,7 @@ def infer(
     dtype: str = "float32",
     frozen_dtype: str = "float32",
     mesh: dict[str, int] | None = None,
+    logical_axis_rules: sharding.Rules | None = None,
 ) -> int:
     """Reads texts, one a line, or JSON lines {"inputs": …}, from `input` (None: standard input) and
     writes {"inputs", "prediction"} to `output` (None: standard output). Returns their number.
@@ -66,6 +68,7 @@ def infer(
         dtype=dtype,
         frozen_dtype=frozen_dtype,
         mesh=mesh,
+        logical_axis_rules=logical_axis_rules,
     )
     count = 0
     with contextlib.ExitStack() as files:

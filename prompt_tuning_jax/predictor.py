@@ -33,14 +33,14 @@ _row_keys = jax.jit(t5.row_keys, static_argnames="model")
 @dataclasses.dataclass(frozen=True)
 class Predictor:
     """model and `tuned` as exported, with the keys and values of prompt rows that do not see the
-    input ("rows"); θ on `mesh`. facts: the artifact's, {} for the plain T5. names: of several
+    input ("rows"); θ on the mesh. facts: the artifact's, {} for the plain T5. names: of several
     artifacts, in the order of `prompt_ids`; () where there is one."""
 
     model: t5.T5
     theta: Tree
     tuned: Tree
     vocabulary: Vocabulary
-    mesh: jax.sharding.Mesh
+    partitioner: sharding.Partitioner
     facts: dict[str, Any]
     names: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ class Predictor:
                 f"input length {width}, output length {length}, batch size {batch_size}: "
                 "each is at least 1"
             )
-        batch_size += -batch_size % self.mesh.shape["data"]
+        batch_size += -batch_size % self.partitioner.pieces("batch")
         encoded = [self.vocabulary.encode(text) for text in texts]
         cut = sum(len(tokens) >= width for tokens in encoded)
         if cut:
@@ -111,8 +111,8 @@ class Predictor:
         self, decoder, length: int, batch: dict[str, np.ndarray], rng, labels=None
     ) -> np.ndarray:
         """One batch under seqio's names -> token ids [B,length]; rng: `decoding.keys`."""
-        with sharding.use(self.mesh):
-            on_devices = sharding.put_batch(self.mesh, batch)
+        with self.partitioner.use():
+            on_devices = self.partitioner.put_batch(batch)
             return np.asarray(
                 decode(self.model, decoder, length, self.theta, self.tuned, on_devices, rng, labels)
             )
@@ -127,6 +127,7 @@ def load(
     dtype: str = "float32",
     frozen_dtype: str = "float32",
     mesh: dict[str, int] | None = None,
+    logical_axis_rules: sharding.Rules | None = None,
 ) -> Predictor:
     """Loads an artifact and its backbone; without an artifact, the plain backbone.
 
@@ -135,11 +136,12 @@ def load(
     the artifact was trained with, else the backbone's; dtype: of the activations; frozen_dtype:
     what θ is held in. Raises UserError where either cannot be read or they do not belong together.
     """
-    several = artifact if isinstance(artifact, Mapping) else {}
-    if isinstance(artifact, Mapping) and not several:
-        raise UserError('ARTIFACT = {}: write {"name": "its folder", …}')
-    folders = several.values() or ([artifact] if artifact else [])
-    every = [artifacts.read(folder) for folder in folders]
+    if isinstance(artifact, Mapping):
+        if not artifact:
+            raise UserError('ARTIFACT = {}: write {"name": "its folder", …}')
+        several, every = tuple(artifact), [artifacts.read(f) for f in artifact.values()]
+    else:
+        several, every = (), [artifacts.read(artifact)] if artifact else []
     read = every[0] if every else None
     own = read.facts["backbone"] if read else {}
     path = backbone or own.get("path")
@@ -155,14 +157,14 @@ def load(
         source = backbones.find(path)
     sizes = t5.T5Config(**own["config"]) if read else backbones.config_of(source)
     config = dataclasses.replace(sizes, dtype=dtype, dropout_rate=0.0)
-    devices = sharding.mesh_of(mesh)
+    partitioner = sharding.Partitioner.of(mesh, logical_axis_rules)
     words = backbones.vocabulary(source, vocabulary_file, extra_ids)
     backbones.check_vocabulary(words, config)
     with _belonging_to(read):
-        places = sharding.theta_shardings(devices, config)
+        places = partitioner.theta(config)
         found = backbones.read(source, config, places, frozen_dtype)
     if read is None:
-        return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, devices, {})
+        return Predictor(t5.T5(config), found.theta, t5.EMPTY, words, partitioner, {})
     method, facts = read.method, read.facts
     abstract = method.abstract(config, t5.abstract_params(config))
     for one in every:
@@ -175,12 +177,12 @@ def load(
         lengths = [one.facts["lengths"] for one in every]
         facts = facts | {"lengths": {k: max(one[k] for one in lengths) for k in lengths[0]}}
     frozen, _ = method.split(found.theta)
-    tuned = jax.device_put(tuned, sharding.replicated(devices))
+    tuned = jax.device_put(tuned, partitioner.replicated)
     theta, model = method.join(frozen, tuned), t5.T5(config, method)
-    with sharding.use(devices):
+    with partitioner.use():
         rows = _row_keys(model, theta, tuned)
     tuned |= {"rows": rows} if rows else {}
-    return Predictor(model, theta, tuned, words, devices, facts, tuple(several))
+    return Predictor(model, theta, tuned, words, partitioner, facts, several)
 
 
 def _check_alike(first: artifacts.Artifact, other: artifacts.Artifact) -> None:

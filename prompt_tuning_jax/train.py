@@ -76,6 +76,7 @@ def train(
     runs: dict[str, dict[str, Any]] | None = None,
     runs_at_once: int | None = None,
     mesh: dict[str, int] | None = None,
+    logical_axis_rules: sharding.Rules | None = None,
     log_period: int = 10,
 ) -> dict[str, Any]:
     """Tunes, evaluates and leaves an artifact of the best step in MODEL_DIR/artifact.
@@ -130,9 +131,9 @@ def train(
     method = every[0].method
 
     # ---- devices ---------------------------------------------------------------------------
-    devices = sharding.mesh_of(mesh)
-    sharding.check_batch(devices, batch_size, num_microbatches)
-    places = sharding.theta_shardings(devices, config)
+    partitioner = sharding.Partitioner.of(mesh, logical_axis_rules)
+    partitioner.check_batch(batch_size, num_microbatches)
+    places = partitioner.theta(config)
 
     # ---- data ------------------------------------------------------------------------------
     source = backbones.find(initial_checkpoint_path) if initial_checkpoint_path else None
@@ -149,12 +150,12 @@ def train(
     batching = {
         "batch_size": batch_size,
         "pack": pack,
-        "multiple": devices.shape["data"] * num_microbatches,
+        "multiple": partitioner.pieces("batch") * num_microbatches,
         "prompt_rows": joined,
     }
     evaluating = {
         "batch_size": eval_batch_size or batch_size,
-        "mesh": devices,
+        "partitioner": partitioner,
         "decoder": decoder,
         "loss": loss,
         "examples": eval_examples,
@@ -193,7 +194,7 @@ def train(
     frozen, taken = method.split(theta)
     abstract = method.abstract(config, theta)
     axes = method.axes(config, abstract)
-    tuned_places = sharding.tuned_shardings(devices, axes, abstract)
+    tuned_places = partitioner.tuned(axes, abstract)
     init = functools.cache(lambda method: jax.jit(functools.partial(method.init, config=config)))
     slots = jax.jit(optimizer.build(axes).init)
     states = []
@@ -220,8 +221,11 @@ def train(
                 "since": jnp.int32(0),
             },
         }
-        anywhere = jax.tree.map(lambda _: sharding.replicated(devices), state)
-        states.append(jax.device_put(state, anywhere | {"tuned": tuned_places}))
+        lie = jax.tree.map(lambda _: partitioner.replicated, state) | {
+            "tuned": tuned_places,
+            "opt_state": partitioner.slots(state["opt_state"], tuned, tuned_places),
+        }
+        states.append(jax.device_put(state, lie))
     del theta, taken, tuned
 
     # ---- restore, and only now write into MODEL_DIR ------------------------------------------
@@ -250,7 +254,7 @@ def train(
     # an accelerator is fuller with all runs' examples at once, a CPU's caches overflow
     at_once = runs_at_once
     if at_once is None:
-        at_once = 1 if devices.devices.flat[0].platform == "cpu" else len(every)
+        at_once = 1 if partitioner.mesh.devices.flat[0].platform == "cpu" else len(every)
 
     def step_of_one(state, batch, seed, rate, frozen):
         rule = optimizer if alike else at_rate(optimizer, rate)
@@ -286,7 +290,7 @@ def train(
         made = [trained[name].batches.batch(step) for name in due]
         if at_once > 1:
             made = one_shape(made)
-        return {name: sharding.put_batch(devices, b) for name, b in zip(due, made, strict=True)}
+        return {name: partitioner.put_batch(b) for name, b in zip(due, made, strict=True)}
 
     # ---- the loop ----------------------------------------------------------------------------
     unfinished = [run for run in every if not run.stopped(early_stopping)]
@@ -310,7 +314,7 @@ def train(
             for first_of in range(0, len(going), at_once):
                 names = going[first_of : first_of + at_once]
                 now = [trained[name] for name in names]
-                with sharding.use(devices):
+                with partitioner.use():
                     states, reports = step_of(len(now))(
                         [run.state for run in now],
                         [batch[name] for name in names],

@@ -62,7 +62,7 @@ class Job:
     where the state lies, the optimizer, and train.py's update compiled."""
 
     method: Method
-    mesh: Any
+    partitioner: sharding.Partitioner
     theta: Any
     frozen: Any
     taken: Any
@@ -73,8 +73,8 @@ class Job:
 
     def step(self, state, i=0):
         """train.py's step `i` on the batch -> (state, report)."""
-        with sharding.use(self.mesh):
-            batch = sharding.put_batch(self.mesh, small.batch())
+        with self.partitioner.use():
+            batch = self.partitioner.put_batch(small.batch())
             return self.jitted(state, self.frozen, batch, jax.random.key(i))
 
     def run(self, tuned):
@@ -95,19 +95,16 @@ class Job:
 
 
 @functools.cache
-def job(method: Method, mesh) -> Job:
+def job(method: Method, partitioner: sharding.Partitioner) -> Job:
     """One a method and mesh, so that its step is compiled once."""
-    theta = jax.device_put(small.theta(), sharding.theta_shardings(mesh, small.CONFIG))
+    theta = jax.device_put(small.theta(), partitioner.theta(small.CONFIG))
     frozen, taken = method.split(theta)
     abstract = method.abstract(small.CONFIG, theta)
     axes = method.axes(small.CONFIG, abstract)
-    anywhere = sharding.replicated(mesh)
-    places = {
-        "tuned": sharding.tuned_shardings(mesh, axes, abstract),
-        "opt_state": anywhere,
-        "step": anywhere,
-    }
     tx = Optax("adam", LearningRate(base_learning_rate=0.01), {"eps": 1e-3}).build(axes)
+    places = {"tuned": partitioner.tuned(axes, abstract), "step": partitioner.replicated}
+    slots = jax.eval_shape(tx.init, abstract)
+    places["opt_state"] = partitioner.slots(slots, abstract, places["tuned"])
     update = functools.partial(
         train.update,
         model=t5.T5(small.CONFIG, method),
@@ -117,7 +114,7 @@ def job(method: Method, mesh) -> Job:
         microbatches=1,
     )
     jitted = small.quick_jit(update, out_shardings=(places, None))
-    return Job(method, mesh, theta, frozen, taken, axes, places, tx, jitted)
+    return Job(method, partitioner, theta, frozen, taken, axes, places, tx, jitted)
 
 
 def objective(method: Method, config=small.CONFIG):
@@ -141,9 +138,9 @@ OVER_INT8 = {
 } | {"some of θ": Full((".*/query/kernel", "token_embedder/.*"))}
 
 
-def over_int8(method: Method, mesh):
+def over_int8(method: Method, partitioner: sharding.Partitioner):
     """θ on a mesh, what of it stays frozen in int8; a `tuned`; and its (loss, gradient) there."""
-    places = sharding.theta_shardings(mesh, small.CONFIG)
+    places = partitioner.theta(small.CONFIG)
     there = Checkpoint("memory", backbones.leaves_of(small.theta()), small.CONFIG)
     _, taken = method.split(small.theta())
     theta = backbones.read(there, small.CONFIG, places, "int8", taken.__contains__).theta
@@ -153,7 +150,7 @@ def over_int8(method: Method, mesh):
     moved = jax.tree.map(
         lambda leaf: leaf + 0.01 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), tuned
     )
-    with sharding.use(mesh):
+    with partitioner.use():
         return theta, moved, objective(method)(moved, method.split(theta)[0])
 
 
@@ -182,9 +179,9 @@ class Trial:
         return self.method.export(self.tuned)
 
 
-def run(method: Method, mesh) -> Trial:
+def run(method: Method, partitioner: sharding.Partitioner) -> Trial:
     """Trains as train.py does, on a mesh, from the method's own start."""
-    own = job(method, mesh)
+    own = job(method, partitioner)
     start = method.read(vocabulary(), ("True", "False"))
     tuned = small.init(method, own.theta, start=start, seed=1)
     return Trial(own, *own.run(tuned | {"theta": own.taken}))
@@ -198,7 +195,7 @@ def trial(name: str) -> Trial:
 
 @functools.cache
 def one_device():
-    return sharding.make_mesh(data=1)
+    return sharding.Partitioner.of({"data": 1})
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.interop import huggingface
 
 FIND = backbones.find
+ON_2X4 = sharding.Partitioner.of({"data": 2, "model": 4})
 
 
 def mesh(data, model):
@@ -60,7 +61,7 @@ def read_backbone(folder):
     found = FIND(folder)
     leaves = {name: recorded(name, leaf) for name, leaf in found.leaves.items()}
     backbones.find = lambda path: found._replace(leaves=leaves)
-    places = sharding.theta_shardings(sharding.make_mesh(2, 4), small.CONFIG)
+    places = ON_2X4.theta(small.CONFIG)
     backbone = backbones.read(folder, small.CONFIG, places)
     backbones.find = FIND
     embedding = backbone.theta["token_embedder"]["embedding"]
@@ -91,12 +92,12 @@ if __name__ == "__main__":
         "backbones": {name: read_backbone(str(out / name)) for name in write_backbones(out)},
     }
     for name, method in contract.OVER_INT8.items():
-        theta, _, (loss, gradient) = contract.over_int8(method, sharding.make_mesh(2, 4))
+        theta, _, (loss, gradient) = contract.over_int8(method, ON_2X4)
         np.savez(out / f"int8 {name}.npz", loss=loss, **contract.leaves(gradient))
         if name == "Prompt":  # it takes nothing out of θ
             facts["int8"] = pieces_of(theta)
     (out / "facts.json").write_text(json.dumps(facts))
     for name, method in (contract.PACKAGED | contract.CHAINS).items():
-        trial = contract.run(method, sharding.make_mesh(2, 4))
+        trial = contract.run(method, ON_2X4)
         tuned = contract.leaves(trial.tuned)
         np.savez(out / f"{name}.npz", losses=trial.losses, **tuned)

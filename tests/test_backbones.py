@@ -35,7 +35,7 @@ def path(written, tmp_path):
 
 
 def read(path, config=CONFIG):
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    places = sharding.Partitioner.of({"data": 1}).theta(config)
     return backbones.read(str(path), config, places)
 
 

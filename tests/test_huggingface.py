@@ -77,7 +77,7 @@ def lay_out(folder, config=T5_1_1, theta=None, files=1, add=(), **changes):
 
 def read(folder, config=None):
     config = config or backbones.config_of(str(folder))
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    places = sharding.Partitioner.of({"data": 1}).theta(config)
     return backbones.read(str(folder), config, places)
 
 

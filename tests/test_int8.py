@@ -29,7 +29,7 @@ TIED = t5.T5Config(**CONFIG.architecture() | {"logits_via_embedding": True, "dro
 
 
 def read(where, dtype="int8", config=CONFIG, **options):
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    places = sharding.Partitioner.of({"data": 1}).theta(config)
     where = where if isinstance(where, Checkpoint) else str(where)
     return backbones.read(where, config, places, dtype, **options)
 
@@ -240,7 +240,7 @@ def test_no_layer_is_kept_in_floating_point_numbers_for_the_way_back():
     """All temporaries of a step are less than the encoder's MLP kernels would be in float32."""
     sizes = {"emb_dim": 256, "mlp_dim": 1024, "num_encoder_layers": 16, "num_decoder_layers": 1}
     config = t5.T5Config(**CONFIG.architecture() | sizes | {"dropout_rate": 0.0})
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    places = sharding.Partitioner.of({"data": 1}).theta(config)
     theta = traverse_util.unflatten_dict(backbones.held(config, places, "int8"), sep="/")
     method = Prompt(2)
     tuned = method.abstract(config, t5.abstract_params(config))

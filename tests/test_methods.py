@@ -120,7 +120,7 @@ def test_the_loss_falls(name):
 @every_method
 def test_axes_name_every_dimension_of_tuned(name):
     t = trial(name)
-    known = {axis for axis, _ in sharding.RULES} | {None}
+    known = {axis for axis, _ in sharding.standard_logical_axis_rules()} | {None}
 
     def check(leaf, names):
         assert isinstance(names, tuple) and len(names) == leaf.ndim

@@ -103,7 +103,7 @@ def test_scores_are_those_of_the_task(folder, vocabulary, tmp_path):
         evaluation = Evaluation(
             data.tokenise(tasks.get(name), "validation", vocabulary, LENGTHS, folder),
             batch_size=2,
-            mesh=sharding.mesh_of(None),
+            partitioner=sharding.Partitioner.of(),
             decoder=Saying(),
         )
         with tiny_run.quickly():
@@ -129,7 +129,7 @@ def test_scores_are_those_of_the_task(folder, vocabulary, tmp_path):
 def test_label_words_need_room_for_it(folder, vocabulary):
     longest = max(len(vocabulary.encode(word)) for word in tasks.get("super_glue_cb").label_words)
     lengths = {"inputs": 64, "targets": longest + 1}
-    given = {"batch_size": 2, "mesh": sharding.mesh_of(None)}
+    given = {"batch_size": 2, "partitioner": sharding.Partitioner.of()}
     Evaluation(
         data.tokenise(tasks.get("super_glue_cb"), "train", vocabulary, lengths, folder), **given
     )

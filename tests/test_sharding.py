@@ -7,14 +7,14 @@ import jax
 import pytest
 import small
 from flax import traverse_util
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from prompt_tuning_jax import fingerprint, sharding
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.methods.full import Full
 from prompt_tuning_jax.methods.prompt import Prompt
 
-MESH = AbstractMesh((2, 4), ("data", "model"))
+PLAN = sharding.Partitioner.plan({"data": 2, "model": 4})
 
 
 def specs(places):
@@ -53,7 +53,7 @@ def test_meshes_of_eight_devices(facts):
 
 
 def test_theta_lies_as_t5x_s_standard_rules_say():
-    own = specs(sharding.theta_shardings(MESH, small.CONFIG))
+    own = specs(PLAN.theta(small.CONFIG))
     wide, narrow = PartitionSpec(None, None, "model"), PartitionSpec(None, "model", None)
     for block in ("encoder/layers/attention", "decoder/layers/encoder_decoder_attention"):
         for name in ("query", "key", "value"):
@@ -79,7 +79,7 @@ def test_theta_lies_as_t5x_s_standard_rules_say():
 )
 def test_an_axis_that_does_not_divide_is_refused(choice, said):
     with pytest.raises(UserError, match="MESH: model = 4") as error:
-        sharding.theta_shardings(MESH, dataclasses.replace(small.CONFIG, **choice))
+        PLAN.theta(dataclasses.replace(small.CONFIG, **choice))
     assert said in str(error.value)
 
 
@@ -87,12 +87,12 @@ def test_a_prompt_is_on_every_device_and_tuned_theta_where_theta_is():
     def places(method):
         abstract = method.abstract(small.CONFIG, small.theta())
         axes = method.axes(small.CONFIG, abstract)
-        return specs(sharding.tuned_shardings(MESH, axes, abstract)), abstract
+        return specs(PLAN.tuned(axes, abstract)), abstract
 
     own, _ = places(Prompt(5))
     assert own == {"shared/prompt": PartitionSpec(None, None, None)}
     own, abstract = places(Full())
-    theta = specs(sharding.theta_shardings(MESH, small.CONFIG))
+    theta = specs(PLAN.theta(small.CONFIG))
     assert {path.removeprefix("theta/"): spec for path, spec in own.items()} == theta
     assert len(own) == len(jax.tree.leaves(abstract))
 
@@ -119,7 +119,7 @@ def test_a_backbone_is_read_straight_to_its_shards(facts, name):
 
 def test_batches_are_cut_evenly():
     for batch_size, microbatches in ((2, 1), (8, 4), (32, 2)):
-        sharding.check_batch(MESH, batch_size, microbatches)
+        PLAN.check_batch(batch_size, microbatches)
     for batch_size, microbatches in ((3, 1), (0, 1), (-2, 1), (4, 4), (6, 2)):
         with pytest.raises(UserError, match=f"BATCH_SIZE = {batch_size}"):
-            sharding.check_batch(MESH, batch_size, microbatches)
+            PLAN.check_batch(batch_size, microbatches)

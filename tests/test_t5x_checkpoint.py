@@ -21,7 +21,7 @@ def folder(shared):
 
 
 def read(folder, config):
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    places = sharding.Partitioner.of({"data": 1}).theta(config)
     return backbones.read(str(folder), config, places)
 
 

@@ -30,7 +30,7 @@ T5_1_0 = dataclasses.replace(CONFIG, mlp_activations=("relu",), logits_via_embed
 
 
 def read(folder, config=CONFIG, **options):
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    places = sharding.Partitioner.of({"data": 1}).theta(config)
     return backbones.read(str(folder), config, places, **options)
 
 
@@ -187,7 +187,7 @@ import sys
 import small
 from prompt_tuning_jax import backbones, sharding
 from prompt_tuning_jax.errors import UserError
-places = sharding.theta_shardings(sharding.make_mesh(data=1), small.CONFIG)
+places = sharding.Partitioner.of({"data": 1}).theta(small.CONFIG)
 for path in sys.argv[1:]:
     try:
         theta = backbones.read(path, small.CONFIG, places).theta

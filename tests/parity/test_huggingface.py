@@ -63,7 +63,7 @@ def build(name, head):
 
 def read(folder, **options):
     config = backbones.config_of(str(folder), dropout_rate=0.0)
-    places = sharding.theta_shardings(sharding.make_mesh(data=1), config)
+    places = sharding.Partitioner.of({"data": 1}).theta(config)
     return config, backbones.read(str(folder), config, places, **options).theta
 
 
