@@ -36,7 +36,7 @@ _LINE = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = (.*)$")
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """A value's type. hbm: it lies in a device's main memory, not on the chip (TPU's layouts say)."""
+    """A value's type. hbm: it lies in main memory, not on the chip (TPU's layouts say which)."""
 
     bits: int
     shape: tuple[int, ...]
@@ -237,42 +237,38 @@ class _Reader:
             return math.prod(int(sizes[name]) for name in re.findall(r"'([^']+)'", axes[2]))
         return self.devices
 
-    def _fusion_bytes(
-        self, i: Instruction, called: str, known: dict[str, Instruction]
-    ) -> float:
+    def _fusion_bytes(self, i: Instruction, called: str, known: dict[str, Instruction]) -> float:
         """What a fusion reads and writes: of a value that is only sliced the slices, of one that is
         updated in place the update."""
-        inside = self.computations[called]
-        named = {inner.name: inner for inner in inside}
-        readers: dict[str, list[Instruction]] = {}
-        for inner in inside:
-            for name in inner.operands:
-                readers.setdefault(name, []).append(inner)
-
-        def read(name: str, whole: Array) -> float:
-            total = 0.0
-            for use in readers.get(name, ()):
-                first = use.operands[0] == name
-                if use.opcode == "bitcast":
-                    total += read(use.name, whole)
-                elif use.opcode in ("dynamic-slice", "slice", "gather") and first:
-                    total += use.results[0].bytes
-                elif use.opcode == "dynamic-update-slice" and first:
-                    continue
-                else:
-                    return whole.bytes
-            return min(total, whole.bytes)
-
+        named = {inner.name: inner for inner in self.computations[called]}
         total = 0.0
-        for parameter in inside:
-            if parameter.opcode == "parameter":
-                source = known[i.operands[int(parameter.attributes)]]
-                if len(source.results) == 1 and source.results[0].hbm:
-                    total += read(parameter.name, source.results[0])
+        for at, name in enumerate(i.operands):
+            source = known[name].results
+            if len(source) == 1 and source[0].hbm:
+                total += min(self._read(called, at), source[0].bytes)
         for array, made in zip(i.results, _roots(named), strict=False):
             if array.hbm:
                 updated = made.opcode == "dynamic-update-slice"
                 total += named[made.operands[1]].results[0].bytes if updated else array.bytes
+        return total
+
+    def _read(self, computation: str, at: int) -> float:
+        """Bytes that a fused computation reads of its parameter number `at`."""
+        inside = self.computations[computation]
+        names = {i.name for i in inside if i.opcode == "parameter" and int(i.attributes) == at}
+        total = 0.0
+        for i in inside:  # in the order in which they are computed
+            for position, name in enumerate(i.operands):
+                if name not in names:
+                    continue
+                if i.opcode == "bitcast":
+                    names.add(i.name)
+                elif i.opcode == "fusion":
+                    total += self._read(i.attribute(r"calls=%?([\w.-]+)") or "", position)
+                elif position == 0 and i.opcode in ("dynamic-slice", "slice", "gather"):
+                    total += i.results[0].bytes
+                elif position or i.opcode != "dynamic-update-slice":
+                    return math.inf
         return total
 
 
@@ -329,9 +325,7 @@ def _convolution_flops(i: Instruction, known: dict[str, Instruction]) -> float:
     out = i.results[0].shape
     window = {
         key: value.split("x")
-        for key, value in re.findall(
-            r"(\w+)=([\dx_-]+)", i.attribute(r"window=\{([^}]*)\}") or ""
-        )
+        for key, value in re.findall(r"(\w+)=([\dx_-]+)", i.attribute(r"window=\{([^}]*)\}") or "")
     }
     taps = 1
     for d in (label for label in kernels if label.isdigit()):
@@ -363,7 +357,7 @@ def _instruction(root: str | None, name: str, rest: str) -> Instruction:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """"(a(b)) c" -> ("(a(b))", " c")."""
+    """What is in the brackets that `text` begins with, they included, and the rest."""
     depths = itertools.accumulate((c == "(") - (c == ")") for c in text)
     end = next(at for at, depth in enumerate(depths) if depth == 0) + 1
     return text[:end], text[end:]

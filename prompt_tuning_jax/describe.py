@@ -1,6 +1,13 @@
 """What a run would train, hold and cost, before it is started: one JSON object, nothing allocated.
 
-python -m prompt_tuning_jax.describe --gin_file=models/t5_1_1_xxl_prompt.gin
+    python -m prompt_tuning_jax.describe --gin_file=models/t5_1_1_xxl_prompt.gin
+
+With TASK_FEATURE_LENGTHS its training step and its decoder are compiled too, for as many CPU
+devices as MESH names, or for a TPU slice:
+
+    python -m prompt_tuning_jax.describe --topology=v5e:4x4 \
+        --gin_file=models/t5_1_1_xxl_prompt.gin --gin_file=runs/prompt_finetune.gin \
+        --gin.TASK_FEATURE_LENGTHS='{"inputs": 512, "targets": 100}' …
 """
 
 if __name__ == "__main__":
@@ -8,16 +15,30 @@ if __name__ == "__main__":
 
     raise SystemExit(main("describe"))
 
+import contextlib
 import json
 import math
 from typing import Any
 
 import jax
 
-from prompt_tuning_jax import backbones, launch, sharding, t5, train
+from prompt_tuning_jax import backbones, described_step, launch, sharding, t5, train
+from prompt_tuning_jax import topology as slices
+from prompt_tuning_jax.described_step import Described
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.optimizers import Adafactor
+
+# arguments of train.train: what is counted, and what a program is compiled of besides
+COUNTED = ("config", "method", "optimizer", "frozen_dtype", "mesh", "logical_axis_rules")
+COMPILED = (
+    "task_feature_lengths",
+    "loss",
+    "batch_size",
+    "num_microbatches",
+    "eval_batch_size",
+    "decoder",
+)
 
 
 def _count(tree: Any) -> int:
@@ -70,15 +91,61 @@ def cost(
     }
 
 
-def describe() -> dict[str, Any]:
-    """Prints the cost of the run that gin configures, as one JSON object."""
-    arguments = ("config", "method", "optimizer", "frozen_dtype", "mesh", "logical_axis_rules")
-    given = launch.bound_arguments(train.train, arguments)
+def compiled(topology: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """What the training step and the decoder of these arguments of `train.train` need of each
+    device of a mesh (`described_step.cost`). topology: a TPU slice's name, None for CPU devices.
+
+    mesh: None for "model" as long as it divides heads and widths on a slice, for one device on a
+    CPU. Raises UserError for a mesh that does not fit.
+    """
+    config, sizes = given["config"], given.pop("mesh", None)
+    rules = given.pop("logical_axis_rules", None)
+    if topology is None:
+        where, chip, devices = "CPU devices", None, _cpu_devices(sizes)
+        sizes = {"data": len(devices)} if sizes is None else sizes
+    else:
+        found = slices.find(topology)
+        where, chip, devices = topology, found.chip, found.devices
+        if sizes is None:
+            sizes = found.mesh(config.num_heads, config.vocab_size, config.mlp_dim)
+    partitioner = sharding.Partitioner.of(sizes, rules, devices)
+    run = Described(partitioner, **given)
+    count = partitioner.mesh.size
+    said = f"for {count} of {where}" if chip is None else f"for {where}"
+    last = run.task_feature_lengths["targets"] - 1  # the first token is outside of the loop
+    return {
+        "compiled_for": where,
+        "mesh": dict(partitioner.mesh.shape),
+        "train": described_step.cost(
+            f"a training step {said}", run.train_step(), count, chip, last
+        ),
+        "decode": described_step.cost(f"decoding {said}", run.decode(), count, chip, last),
+    }
+
+
+def _cpu_devices(sizes: dict[str, int] | None) -> list[jax.Device]:
+    """As many as a mesh has, where JAX has not begun yet."""
+    planned = sharding.Partitioner.plan(sizes).mesh.size
+    with contextlib.suppress(RuntimeError):  # JAX has begun: the mesh must do with what is there
+        jax.config.update("jax_num_cpu_devices", planned)
+    return jax.devices("cpu")[: planned if sizes is None else None]
+
+
+def describe(topology: str | None = None) -> dict[str, Any]:
+    """Prints the cost of the run that gin configures, as one JSON object; --topology: a slice."""
+    given = launch.bound_arguments(train.train, (*COUNTED, *COMPILED))
     missing = [name for name in ("config", "method") if name not in given]
     if missing:
         raise UserError(
             f"describe needs train.train.{missing[0]}: add a file of models/ or methods/"
         )
-    facts = cost(**given)
+    if topology is not None and "task_feature_lengths" not in given:
+        raise UserError(
+            f"--topology={topology} needs a batch to compile for: --gin_file=runs/"
+            "prompt_finetune.gin and TASK_FEATURE_LENGTHS"
+        )
+    facts = cost(**{name: value for name, value in given.items() if name in COUNTED})
+    if "task_feature_lengths" in given:
+        facts |= compiled(topology, given)
     print(json.dumps(facts, indent=2))
     return facts

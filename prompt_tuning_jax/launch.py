@@ -36,6 +36,7 @@ class Command:
     flags: Mapping[str, str] = field(default_factory=dict)  # plain flag -> macro
     positional: str = ""  # the flag whose value may stand without its name
     describes: str = ""  # the command whose configuration is looked at and not run
+    options: tuple[str, ...] = ()  # plain flags that are arguments of the function itself
 
 
 COMMANDS = {
@@ -69,6 +70,7 @@ COMMANDS = {
     "describe": Command(
         "Prints what a training run would train, hold and cost, as one JSON object.",
         describes="train",
+        options=("topology",),
     ),
 }
 
@@ -115,7 +117,7 @@ def bound_arguments(function: Callable, names: Container[str] | None = None) -> 
 
 def _run(name: str, argv: Sequence[str], package: str) -> int:
     command = COMMANDS[name]
-    arguments = command_line.parse(argv, command.flags, command.positional)
+    arguments = command_line.parse(argv, command.flags, command.positional, command.options)
     files = arguments.gin_files or ([command.gin_file] if command.gin_file else [])
     if arguments.help:
         print(_usage(name, command, files, arguments))
@@ -142,7 +144,7 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     _parse(files, places, source, arguments.overrides)
     configured = _configurable(runs)
     if command.describes:
-        function()
+        function(**arguments.options)
     else:
         configured()
     sys.stdout.flush()
@@ -221,6 +223,7 @@ def _usage(name: str, command: Command, files, arguments: command_line.Arguments
         "  --gin.NAME=VALUE           sets a macro, or module.function.parameter (repeatable)",
         "  --gin_bindings=NAME=VALUE  the same",
         *(f"  --{flag}=…".ljust(29) + f"sets {macro}" for flag, macro in command.flags.items()),
+        *(f"  --{option}=…" for option in command.options),
         "",
         "A VALUE is a Python literal, %MACRO or @module.function(); a path or a plain word needs",
         "no quotes. What nothing reads is an error.",

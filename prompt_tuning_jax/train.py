@@ -210,22 +210,8 @@ def train(
             leaves = taken if run is every[-1] else jax.tree.map(jnp.copy, taken)
             tuned = init(run.method)(rng, theta=theta, start=start) | {"theta": leaves}
         tuned = jax.device_put(tuned, tuned_places)
-        state = {
-            "tuned": tuned,
-            "opt_state": slots(tuned),
-            "step": jnp.int32(0),
-            # the best evaluation so far, and how many have passed since
-            "best": {
-                "step": jnp.int32(0),
-                "metric": jnp.float32(-math.inf),
-                "since": jnp.int32(0),
-            },
-        }
-        lie = jax.tree.map(lambda _: partitioner.replicated, state) | {
-            "tuned": tuned_places,
-            "opt_state": partitioner.slots(state["opt_state"], tuned, tuned_places),
-        }
-        states.append(jax.device_put(state, lie))
+        state = first_state(tuned, slots(tuned))
+        states.append(jax.device_put(state, places_of(state, partitioner, axes)))
     del theta, taken, tuned
 
     # ---- restore, and only now write into MODEL_DIR ------------------------------------------
@@ -256,34 +242,18 @@ def train(
     if at_once is None:
         at_once = 1 if partitioner.mesh.devices.flat[0].platform == "cpu" else len(every)
 
-    def step_of_one(state, batch, seed, rate, frozen):
-        rule = optimizer if alike else at_rate(optimizer, rate)
-        settings = {
-            "method": method,
-            "tx": rule.build(axes),
-            "loss": loss,
-            "microbatches": num_microbatches,
-            "size": batch_size * task_feature_lengths["targets"],
-        }
-        rng = jax.random.fold_in(seed, state["step"] + 2)
-        moved, report = update(state, frozen, batch, rng, model=model, **settings)
-        return moved, report | {"learning_rate": rule.learning_rate(state["step"])}
-
-    def take_step(states, batches, seeds, rates, frozen):
-        """Lists of a state and a batch a run -> their next states and reports, in lists."""
-        if len(states) == 1:
-            pairs = [step_of_one(states[0], batches[0], seeds[0], rates[0], frozen)]
-        else:
-            # every leaf [runs,…]; the frozen weights multiply the examples of all runs at once
-            each = stacked(states), stacked(batches), stacked(seeds), stacked(rates)
-            found = jax.vmap(step_of_one, (0, 0, 0, 0, None))(*each, frozen)
-            pairs = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(states))]
-        return [state for state, _ in pairs], [report for _, report in pairs]
-
     @functools.cache
     def step_of(count: int):
-        lay = [jax.tree.map(lambda leaf: leaf.sharding, every[0].state)] * count
-        return jax.jit(take_step, donate_argnums=0, out_shardings=(lay, None))
+        return step_for(
+            [every[0].state] * count,
+            model=model,
+            optimizer=optimizer,
+            axes=axes,
+            loss=loss,
+            microbatches=num_microbatches,
+            size=batch_size * task_feature_lengths["targets"],
+            alike=alike,
+        )
 
     def batches_of(step: int) -> dict[str, dict[str, jax.Array]]:
         due = [name for name, run in trained.items() if run.first <= step]
@@ -346,6 +316,65 @@ def train(
                 run.keep("artifact", int(run.state["step"]))
     results = {name: run.result() for name, run in trained.items()}
     return results if runs else results[""]
+
+
+def first_state(tuned, opt_state):
+    """What a run moves, before its first step."""
+    return {
+        "tuned": tuned,
+        "opt_state": opt_state,
+        "step": jnp.int32(0),
+        # the best evaluation so far, and how many have passed since
+        "best": {
+            "step": jnp.int32(0),
+            "metric": jnp.float32(-math.inf),
+            "since": jnp.int32(0),
+        },
+    }
+
+
+def places_of(state, partitioner: sharding.Partitioner, axes):
+    """A NamedSharding for every leaf of a run's state, which may be shapes."""
+    tuned = partitioner.tuned(axes, state["tuned"])
+    return jax.tree.map(lambda _: partitioner.replicated, state) | {
+        "tuned": tuned,
+        "opt_state": partitioner.slots(state["opt_state"], state["tuned"], tuned),
+    }
+
+
+def step_for(states, *, model, optimizer, axes, loss, microbatches, size, alike=True):
+    """The program of a step of as many runs, compiled for states that lie as `states`, arrays or
+    shapes: (states, batches, seeds, rates, frozen) -> (states, reports), lists of one a run.
+
+    axes: of `tuned`; size: as `update`'s; alike: the runs have the one optimizer, else each its
+    own rate. The states given are overwritten.
+    """
+
+    def step_of_one(state, batch, seed, rate, frozen):
+        rule = optimizer if alike else at_rate(optimizer, rate)
+        settings = {
+            "method": model.method,
+            "tx": rule.build(axes),
+            "loss": loss,
+            "microbatches": microbatches,
+            "size": size,
+        }
+        rng = jax.random.fold_in(seed, state["step"] + 2)
+        moved, report = update(state, frozen, batch, rng, model=model, **settings)
+        return moved, report | {"learning_rate": rule.learning_rate(state["step"])}
+
+    def take_step(states, batches, seeds, rates, frozen):
+        if len(states) == 1:
+            pairs = [step_of_one(states[0], batches[0], seeds[0], rates[0], frozen)]
+        else:
+            # every leaf [runs,…]; the frozen weights multiply the examples of all runs at once
+            each = stacked(states), stacked(batches), stacked(seeds), stacked(rates)
+            found = jax.vmap(step_of_one, (0, 0, 0, 0, None))(*each, frozen)
+            pairs = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(states))]
+        return [state for state, _ in pairs], [report for _, report in pairs]
+
+    lie = [jax.tree.map(lambda leaf: leaf.sharding, state) for state in states]
+    return jax.jit(take_step, donate_argnums=0, out_shardings=(lie, None))
 
 
 def update(state, frozen, batch, rng, *, model, method, tx, loss, microbatches, size=None):
