@@ -28,6 +28,8 @@ _FREE = {
     *("after-all", "bitcast", "constant", "get-tuple-element", "iota", "opt-barrier", "parameter"),
     *("partition-id", "replica-id", "tuple"),
 }
+# the same numbers in another order or of another type
+_FORMS = {"bitcast", "convert", "copy", "reshape", "transpose"}
 _BITS = {"pred": 8, "token": 0, "opaque": 0}
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^{}]*\})?")
 _HEAD = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
@@ -43,8 +45,16 @@ class Array:
     hbm: bool
 
     @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def width(self) -> float:
+        return self.bits / 8
+
+    @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * self.bits // 8
+        return math.ceil(self.size * self.width)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,31 +255,39 @@ class _Reader:
         for at, name in enumerate(i.operands):
             source = known[name].results
             if len(source) == 1 and source[0].hbm:
-                total += min(self._read(called, at), source[0].bytes)
+                numbers, whole = self._read(called, at)
+                total += (
+                    source[0].bytes if whole else min(numbers, source[0].size) * source[0].width
+                )
         for array, made in zip(i.results, _roots(named), strict=False):
             if array.hbm:
                 updated = made.opcode == "dynamic-update-slice"
                 total += named[made.operands[1]].results[0].bytes if updated else array.bytes
         return total
 
-    def _read(self, computation: str, at: int) -> float:
-        """Bytes that a fused computation reads of its parameter number `at`."""
-        inside = self.computations[computation]
-        names = {i.name for i in inside if i.opcode == "parameter" and int(i.attributes) == at}
-        total = 0.0
-        for i in inside:  # in the order in which they are computed
+    def _read(self, computation: str, at: int) -> tuple[float, bool]:
+        """How many numbers a fused computation reads of its parameter number `at` in slices, and
+        whether it gives the parameter itself, in another form."""
+        numbers, names, root = 0.0, set(), ""
+        for i in self.computations[computation]:  # in the order in which they are computed
+            if i.opcode == "parameter" and int(i.attributes) == at:
+                names.add(i.name)
             for position, name in enumerate(i.operands):
                 if name not in names:
                     continue
-                if i.opcode == "bitcast":
+                if i.opcode in _FORMS:
                     names.add(i.name)
                 elif i.opcode == "fusion":
-                    total += self._read(i.attribute(r"calls=%?([\w.-]+)") or "", position)
+                    inner = self._read(i.attribute(r"calls=%?([\w.-]+)") or "", position)
+                    numbers += inner[0]
+                    if inner[1]:
+                        names.add(i.name)
                 elif position == 0 and i.opcode in ("dynamic-slice", "slice", "gather"):
-                    total += i.results[0].bytes
+                    numbers += i.results[0].size
                 elif position or i.opcode != "dynamic-update-slice":
-                    return math.inf
-        return total
+                    numbers = math.inf
+            root = i.name if i.root else root
+        return numbers, root in names
 
 
 def _roots(named: dict[str, Instruction]) -> Iterator[Instruction]:

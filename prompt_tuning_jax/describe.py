@@ -38,6 +38,7 @@ COMPILED = (
     "num_microbatches",
     "eval_batch_size",
     "decoder",
+    "eval_tasks",
 )
 
 
@@ -96,7 +97,7 @@ def compiled(topology: str | None, given: dict[str, Any]) -> dict[str, Any]:
     device of a mesh (`described_step.cost`). topology: a TPU slice's name, None for CPU devices.
 
     mesh: None for "model" as long as it divides heads and widths on a slice, for one device on a
-    CPU. Raises UserError for a mesh that does not fit.
+    CPU. A run with no EVAL_TASKS decodes nothing. Raises UserError for a mesh that does not fit.
     """
     config, sizes = given["config"], given.pop("mesh", None)
     rules = given.pop("logical_axis_rules", None)
@@ -108,19 +109,18 @@ def compiled(topology: str | None, given: dict[str, Any]) -> dict[str, Any]:
         where, chip, devices = topology, found.chip, found.devices
         if sizes is None:
             sizes = found.mesh(config.num_heads, config.vocab_size, config.mlp_dim)
+    evaluates = given.pop("eval_tasks", None) != []
     partitioner = sharding.Partitioner.of(sizes, rules, devices)
     run = Described(partitioner, **given)
-    count = partitioner.mesh.size
-    said = f"for {count} of {where}" if chip is None else f"for {where}"
-    last = run.task_feature_lengths["targets"] - 1  # the first token is outside of the loop
-    return {
-        "compiled_for": where,
-        "mesh": dict(partitioner.mesh.shape),
-        "train": described_step.cost(
-            f"a training step {said}", run.train_step(), count, chip, last
-        ),
-        "decode": described_step.cost(f"decoding {said}", run.decode(), count, chip, last),
-    }
+    count, rounds = partitioner.mesh.size, run.task_feature_lengths["targets"] - 1
+    where = f"{count} of {where}" if chip is None else where
+    facts = {"compiled_for": where, "mesh": dict(partitioner.mesh.shape)}
+    programs = {"train": run.train_step} | ({"decode": run.decode} if evaluates else {})
+    for name, lower in programs.items():
+        # decoding's first token is outside of its loop
+        title = f"{name} for {where}"
+        facts[name] = described_step.cost(title, lower(), count, chip, rounds)
+    return facts
 
 
 def _cpu_devices(sizes: dict[str, int] | None) -> list[jax.Device]:
