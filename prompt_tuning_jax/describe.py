@@ -18,12 +18,22 @@ if __name__ == "__main__":
 import contextlib
 import json
 import math
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from prompt_tuning_jax import backbones, described_step, launch, sharding, t5, train
-from prompt_tuning_jax import topology as slices
+from prompt_tuning_jax import (
+    backbones,
+    data,
+    described_step,
+    launch,
+    sharding,
+    t5,
+    topologies,
+    train,
+)
 from prompt_tuning_jax.described_step import Described
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method
@@ -92,60 +102,63 @@ def cost(
     }
 
 
-def compiled(topology: str | None, given: dict[str, Any]) -> dict[str, Any]:
+def compiled(given: dict[str, Any], found: topologies.Slice | None) -> dict[str, Any]:
     """What the training step and the decoder of these arguments of `train.train` need of each
-    device of a mesh (`described_step.cost`). topology: a TPU slice's name, None for CPU devices.
+    device of the mesh (`described_step.cost`): of a TPU slice or, None, of CPU devices.
 
-    mesh: None for "model" as long as it divides heads and widths on a slice, for one device on a
-    CPU. A run with no EVAL_TASKS decodes nothing. Raises UserError for a mesh that does not fit.
+    A run with no EVAL_TASKS decodes nothing. Raises UserError for a mesh that does not fit.
     """
-    config, sizes = given["config"], given.pop("mesh", None)
-    rules = given.pop("logical_axis_rules", None)
-    if topology is None:
-        where, chip, devices = "CPU devices", None, _cpu_devices(sizes)
-        sizes = {"data": len(devices)} if sizes is None else sizes
-    else:
-        found = slices.find(topology)
-        where, chip, devices = topology, found.chip, found.devices
-        if sizes is None:
-            sizes = found.mesh(config.num_heads, config.vocab_size, config.mlp_dim)
+    given, chip = dict(given), found and found.chip
+    sizes, rules = given.pop("mesh", None), given.pop("logical_axis_rules", None)
     evaluates = given.pop("eval_tasks", None) != []
+    devices = _cpu_devices(sizes) if found is None else found.devices
     partitioner = sharding.Partitioner.of(sizes, rules, devices)
-    run = Described(partitioner, **given)
-    count, rounds = partitioner.mesh.size, run.task_feature_lengths["targets"] - 1
-    where = f"{count} of {where}" if chip is None else where
+    run, count = Described(partitioner, **given), partitioner.mesh.size
+    where = f"{count} CPU devices" if found is None else found.name
     facts = {"compiled_for": where, "mesh": dict(partitioner.mesh.shape)}
     programs = {"train": run.train_step} | ({"decode": run.decode} if evaluates else {})
+    # decoding's first token is outside of its loop
+    rounds = run.task_feature_lengths["targets"] - 1
     for name, lower in programs.items():
-        # decoding's first token is outside of its loop
-        title = f"{name} for {where}"
-        facts[name] = described_step.cost(title, lower(), count, chip, rounds)
+        lowered = lower()
+        print(f"compiling {name} for {where} …", file=sys.stderr, flush=True)
+        facts[name] = described_step.cost(lowered, count, chip, rounds)
     return facts
 
 
-def _cpu_devices(sizes: dict[str, int] | None) -> list[jax.Device]:
+def _cpu_devices(sizes: dict[str, int] | None) -> Sequence[jax.Device]:
     """As many as a mesh has, where JAX has not begun yet."""
     planned = sharding.Partitioner.plan(sizes).mesh.size
     with contextlib.suppress(RuntimeError):  # JAX has begun: the mesh must do with what is there
         jax.config.update("jax_num_cpu_devices", planned)
-    return jax.devices("cpu")[: planned if sizes is None else None]
+    return jax.devices("cpu")[: 1 if sizes is None else None]
 
 
 def describe(topology: str | None = None) -> dict[str, Any]:
-    """Prints the cost of the run that gin configures, as one JSON object; --topology: a slice."""
+    """Prints the cost of the run that gin configures, as one JSON object.
+
+    topology: a TPU slice's name; where MESH is None, "model" is as long there as it divides the
+    heads and the widths of the model.
+    """
     given = launch.bound_arguments(train.train, (*COUNTED, *COMPILED))
     missing = [name for name in ("config", "method") if name not in given]
     if missing:
         raise UserError(
             f"describe needs train.train.{missing[0]}: add a file of models/ or methods/"
         )
-    if topology is not None and "task_feature_lengths" not in given:
-        raise UserError(
-            f"--topology={topology} needs a batch to compile for: --gin_file=runs/"
-            "prompt_finetune.gin and TASK_FEATURE_LENGTHS"
-        )
+    found = None
+    if topology is not None:
+        if "task_feature_lengths" not in given:
+            raise UserError(
+                f"--topology={topology} needs a batch to compile for: add "
+                "--gin_file=runs/prompt_finetune.gin and TASK_FEATURE_LENGTHS"
+            )
+        found, config = topologies.find(topology), given["config"]
+        if given.get("mesh") is None:
+            given["mesh"] = found.mesh(config.num_heads, config.vocab_size, config.mlp_dim)
     facts = cost(**{name: value for name, value in given.items() if name in COUNTED})
     if "task_feature_lengths" in given:
-        facts |= compiled(topology, given)
+        data.check_lengths(given["task_feature_lengths"])
+        facts |= compiled(given, found)
     print(json.dumps(facts, indent=2))
     return facts

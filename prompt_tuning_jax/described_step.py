@@ -7,19 +7,20 @@ and places of a run's, unpacked and at the full TASK_FEATURE_LENGTHS.
 from __future__ import annotations
 
 import dataclasses
-import sys
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from prompt_tuning_jax import backbones, compiled_cost, predictor, t5, topology, train
+from prompt_tuning_jax import backbones, compiled_cost, predictor, t5, train
 from prompt_tuning_jax.decoding import Greedy
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.sharding import Partitioner
+from prompt_tuning_jax.topologies import Chip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,23 +112,24 @@ class Described:
 
 
 def cost(
-    title: str, lowered: jax.stages.Lowered, devices: int, chip: topology.Chip | None, rounds: int
+    lowered: jax.stages.Lowered, devices: int, chip: Chip | None, rounds: int
 ) -> dict[str, Any]:
     """What a program needs of each of its devices when it is compiled, as JSON values.
 
     Bytes: argument_, output_ (aliased_ of them in place of arguments), temporary_ and peak_bytes,
     as the compiler has laid them; flops, hbm_bytes and collectives: `compiled_cost.Work`, of all
-    rounds of loops. With a chip: whether it fits, seconds and what limits it. A program that does
-    not fit has what the compiler said instead. rounds: `compiled_cost.read`'s.
+    rounds of loops. With a chip: whether it fits, seconds and what limits it. Where the compiler
+    found no room there are temporary_bytes alone, and what it said. rounds: `compiled_cost.read`'s.
     """
-    print(f"compiling {title} …", file=sys.stderr, flush=True)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         said = str(error).partition(": ")[2].splitlines()[0]
-        return {"fits": False, "said": said}
+        needed = re.search(r"temporaries \(([\d.]+)G\)", said)
+        facts = {"temporary_bytes": int(float(needed[1]) * 2**30)} if needed else {}
+        return {"fits": False, **facts, "said": said}
     sizes: Any = compiled.memory_analysis()
     used = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
     used += sizes.output_size_in_bytes - sizes.alias_size_in_bytes
@@ -148,7 +150,7 @@ def cost(
     return facts
 
 
-def _work(work: compiled_cost.Work, chip: topology.Chip | None) -> dict[str, Any]:
+def _work(work: compiled_cost.Work, chip: Chip | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "flops": work.flops,
         "hbm_bytes": work.hbm_bytes,

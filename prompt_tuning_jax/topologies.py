@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 
 import jax
-from jax.experimental import topologies
+from jax.experimental.topologies import get_topology_desc
 
 from prompt_tuning_jax.compiled_cost import Work
 from prompt_tuning_jax.errors import UserError
@@ -70,6 +70,11 @@ class Slice:
         return {"data": count // model, "model": model}
 
 
+def available() -> bool:
+    """Whether libtpu is installed."""
+    return importlib.util.find_spec("libtpu") is not None
+
+
 def find(name: str) -> Slice:
     """The slice of that name. UserError where libtpu is missing or knows none of it."""
     kind, _, sizes = name.partition(":")
@@ -78,17 +83,19 @@ def find(name: str) -> Slice:
             f"--topology={name}: write a chip and a slice, v5e:4x4 or v5p:2x2x1; chips: "
             f"{', '.join(CHIPS)}"
         )
-    if importlib.util.find_spec("libtpu") is None:
+    if not available():
         raise UserError(
             f"--topology={name} needs libtpu, which compiles for TPUs on any machine: "
             "pip install 'prompt-tuning-jax[tpu-topology]'"
         )
+    # its lock is for processes that use a TPU; this one only compiles
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     shape = [int(size) for size in sizes.split("x")]
     # a host has 2x2 chips, or fewer where the slice has
     host = {} if math.prod(shape) >= 4 else {"chips_per_host_bounds": (shape + [1])[:3]}
     try:
         with _quiet():
-            found = topologies.get_topology_desc(platform="tpu", topology_name=name, **host)
+            found = get_topology_desc(platform="tpu", topology_name=name, **host)
     except jax.errors.JaxRuntimeError as error:
         said = str(error).partition(": ")[2] or str(error)
         raise UserError(f"--topology={name}: {said.splitlines()[0]}") from None
