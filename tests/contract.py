@@ -61,6 +61,7 @@ class Job:
     """A method on a mesh: θ, what of it stays frozen and what was taken, `tuned`'s logical axes,
     where the state lies, the optimizer, and train.py's update compiled."""
 
+    config: t5.T5Config
     method: Method
     partitioner: sharding.Partitioner
     theta: Any
@@ -71,50 +72,50 @@ class Job:
     tx: Any
     jitted: Any
 
-    def step(self, state, i=0):
+    def step(self, state, i=0, batch=None):
         """train.py's step `i` on the batch -> (state, report)."""
         with self.partitioner.use():
-            batch = self.partitioner.put_batch(small.batch())
+            batch = self.partitioner.put_batch(batch or small.batch())
             return self.jitted(state, self.frozen, batch, jax.random.key(i))
 
-    def run(self, tuned):
-        """STEPS steps on one batch from `tuned` -> (every state, the loss each step began with)."""
+    def run(self, tuned, steps, batch):
+        """Steps on one batch from `tuned` -> (every state, the loss each step began with)."""
         start = {"tuned": tuned, "opt_state": self.tx.init(tuned), "step": jnp.int32(0)}
         states, losses = [jax.device_put(start, self.places)], []
-        for i in range(STEPS):
-            state, report = self.step(states[-1], i)
+        for i in range(steps):
+            state, report = self.step(states[-1], i, batch)
             states.append(state)
             losses.append(float(report["loss"]))
         return states, losses
 
     def logits(self, method, exported, **config):
         """Logits of the batch with `method` and what it exported."""
-        choice = dataclasses.replace(small.CONFIG, **config)
+        choice = dataclasses.replace(self.config, **config)
         theta = method.join(self.frozen, exported)
         return small.logits(theta, small.batch(), choice, method, exported)
 
 
 @functools.cache
-def job(method: Method, partitioner: sharding.Partitioner) -> Job:
+def job(method: Method, partitioner: sharding.Partitioner, config=small.CONFIG) -> Job:
     """One a method and mesh, so that its step is compiled once."""
-    theta = jax.device_put(small.theta(), partitioner.theta(small.CONFIG))
+    theta = jax.device_put(small.theta(config), partitioner.theta(config))
     frozen, taken = method.split(theta)
-    abstract = method.abstract(small.CONFIG, theta)
-    axes = method.axes(small.CONFIG, abstract)
+    abstract = method.abstract(config, theta)
+    axes = method.axes(config, abstract)
     tx = Optax("adam", LearningRate(base_learning_rate=0.01), {"eps": 1e-3}).build(axes)
     places = {"tuned": partitioner.tuned(axes, abstract), "step": partitioner.replicated}
     slots = jax.eval_shape(tx.init, abstract)
     places["opt_state"] = partitioner.slots(slots, abstract, places["tuned"])
     update = functools.partial(
         train.update,
-        model=t5.T5(small.CONFIG, method),
+        model=t5.T5(config, method),
         method=method,
         tx=tx,
         loss=Loss(),
         microbatches=1,
     )
     jitted = small.quick_jit(update, out_shardings=(places, None))
-    return Job(method, partitioner, theta, frozen, taken, axes, places, tx, jitted)
+    return Job(config, method, partitioner, theta, frozen, taken, axes, places, tx, jitted)
 
 
 def objective(method: Method, config=small.CONFIG):
@@ -179,12 +180,18 @@ class Trial:
         return self.method.export(self.tuned)
 
 
-def run(method: Method, partitioner: sharding.Partitioner) -> Trial:
+def run(
+    method: Method,
+    partitioner: sharding.Partitioner,
+    config=small.CONFIG,
+    steps: int = STEPS,
+    batch=None,
+) -> Trial:
     """Trains as train.py does, on a mesh, from the method's own start."""
-    own = job(method, partitioner)
+    own = job(method, partitioner, config)
     start = method.read(vocabulary(), ("True", "False"))
-    tuned = small.init(method, own.theta, start=start, seed=1)
-    return Trial(own, *own.run(tuned | {"theta": own.taken}))
+    tuned = small.init(method, own.theta, config, start, seed=1)
+    return Trial(own, *own.run(tuned | {"theta": own.taken}, steps, batch))
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """Run in a process of 8 simulated devices (conftest.py): python on_eight_devices.py FOLDER
 
-Trains the methods of methods/ and the chains of the contract on a 2x4 mesh and writes
-FOLDER/NAME.npz; writes one step's loss and gradient over int8 into "FOLDER/int8 NAME.npz", and what
+Writes one step's loss and gradient over int8 on a 2x4 mesh into "FOLDER/int8 NAME.npz", and what
 meshes there are, and what a backbone is when it is read onto one, into FOLDER/facts.json.
 """
 
@@ -97,7 +96,3 @@ if __name__ == "__main__":
         if name == "Prompt":  # it takes nothing out of θ
             facts["int8"] = pieces_of(theta)
     (out / "facts.json").write_text(json.dumps(facts))
-    for name, method in (contract.PACKAGED | contract.CHAINS).items():
-        trial = contract.run(method, ON_2X4)
-        tuned = contract.leaves(trial.tuned)
-        np.savez(out / f"{name}.npz", losses=trial.losses, **tuned)

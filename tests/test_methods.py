@@ -143,14 +143,6 @@ def test_constrain_follows_every_update(name):
         assert np.abs(rows).max() == limit  # rows start in ±0.5: some are clipped
 
 
-@pytest.mark.parametrize("name", PACKAGED | CHAINS)
-def test_a_2x4_mesh_is_one_device(name, eight_devices):
-    results = np.load(eight_devices / f"{name}.npz")
-    small.close(results["losses"], trial(name).losses)
-    for path, leaf in leaves(trial(name).tuned).items():
-        small.close(results[path], leaf, 1e-4)
-
-
 # ---- artifacts -----------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from prompt_tuning_jax import fingerprint, sharding
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.methods.full import Full
 from prompt_tuning_jax.methods.prompt import Prompt
+from prompt_tuning_jax.optimizers import Adafactor, Optax
 
 PLAN = sharding.Partitioner.plan({"data": 2, "model": 4})
 
@@ -112,6 +113,65 @@ def test_a_backbone_is_read_straight_to_its_shards(facts, name):
         assert largest[f"encoder/{layers[0]}/{kernel}/kernel"] == layers[1] * 16 * 20 // 4
     query = f"decoder/{layers[0].replace('1', '2')}/self_attention/query/kernel"
     assert largest[query] == 16 * 24 // 4 * {"layers": 3}.get(layers[0], 1)
+
+
+# ---- rules ---------------------------------------------------------------------------------
+
+WI = "encoder/layers/mlp/wi_0/kernel"  # layers, embed, mlp
+
+
+@pytest.mark.parametrize(
+    ("dims", "wi", "embedding", "between"),
+    # what T5X's standard_logical_axis_rules make of a kernel, the embedding and activations
+    [
+        ((1, 1), (None, None, "model"), ("model", None), ("data", None, None)),
+        ((2, 1), (None, None, "model"), ("model", None), ("data", None, "model")),
+        ((1, 2), (None, "data", "model"), ("model", "data"), ("data", None, None)),
+        ((2, 2), (None, "data", "model"), ("model", "data"), ("data", None, "model")),
+    ],
+    ids=str,
+)
+def test_partitioning_dims_are_t5x_s(dims, wi, embedding, between):
+    rules = sharding.standard_logical_axis_rules(*dims)
+    plan = sharding.Partitioner.plan({"data": 2, "model": 4}, rules)
+    own = specs(plan.theta(small.CONFIG))
+    assert own[WI] == PartitionSpec(*wi)
+    assert own["token_embedder/embedding"] == PartitionSpec(*embedding)
+    x = plan.sharding("x", (4, 8, 16), ("batch", "length", "embed"))
+    assert x.spec == PartitionSpec(*between)
+
+
+def test_rules_of_ones_own_and_what_is_no_rule():
+    plan = sharding.Partitioner.plan({"model": 4}, [["mlp", None], ["embed", "model"]])
+    assert specs(plan.theta(small.CONFIG))[WI] == PartitionSpec(None, "model", None)
+    assert plan.pieces("batch") == 1 and plan.pieces("embed") == 4
+    for wrong in (("mlp", "expert"), ("mlp",), "mlp", (1, "model")):
+        with pytest.raises(UserError, match="LOGICAL_AXIS_RULES: .* with one of data, model"):
+            sharding.Partitioner.plan({}, [("vocab", "model"), wrong])
+    with pytest.raises(UserError, match="PARAMETER_PARTITIONING_DIMS = 3: each is 1 or 2"):
+        sharding.standard_logical_axis_rules(1, 3)
+
+
+def test_an_optimizer_s_moments_lie_with_their_parameters():
+    rules = sharding.standard_logical_axis_rules(1, 2)
+    plan = sharding.Partitioner.plan({"data": 2, "model": 4}, rules)
+    method = Full()
+    tuned = method.abstract(small.CONFIG, small.theta())
+    axes = method.axes(small.CONFIG, tuned)
+    places = plan.tuned(axes, tuned)
+    for optimizer in (Optax("adam"), Adafactor(min_dim_size_to_factor=1)):
+        slots = jax.eval_shape(optimizer.build(axes).init, tuned)
+        found = plan.slots(slots, tuned, places)
+        flat = jax.tree_util.tree_leaves_with_path(slots)
+        wide = {
+            jax.tree_util.keystr(path): place.spec
+            for (path, leaf), place in zip(flat, jax.tree.leaves(found), strict=True)
+            if WI in jax.tree_util.keystr(path)
+        }
+        whole = [spec for spec in wide.values() if spec == PartitionSpec(None, "data", "model")]
+        # Adam's two moments have a value for each of the kernel's; Adafactor's factors do not
+        assert len(whole) == (2 if isinstance(optimizer, Optax) else 0)
+        assert {*wide.values()} - {*whole} <= {PartitionSpec()}
 
 
 # ---- batches -------------------------------------------------------------------------------

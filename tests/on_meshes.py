@@ -1,0 +1,49 @@
+"""Run in a process of 8 simulated devices (test_meshes.py): python on_meshes.py FOLDER
+
+Trains methods for 20 steps on one device and on meshes, and writes each one's losses and tuned
+parameters into "FOLDER/MESH NAME.npz".
+"""
+
+import dataclasses
+import pathlib
+import sys
+
+import contract
+import numpy as np
+import small
+
+from prompt_tuning_jax.sharding import Partitioner, standard_logical_axis_rules
+
+STEPS = 20
+# what eight devices divide, with dropout, whose numbers no mesh may change
+CONFIG = dataclasses.replace(small.CONFIG, num_heads=8, head_dim=3, mlp_dim=24, dropout_rate=0.1)
+EVERY = contract.PACKAGED | contract.CHAINS
+# name -> ((data, model), (activation_partitioning_dims, parameter_partitioning_dims), methods)
+MESHES = {
+    "1x8": ((1, 8), (1, 1), contract.PACKAGED),
+    "2x4": ((2, 4), (1, 1), EVERY),
+    "4x2": ((4, 2), (1, 1), contract.PACKAGED),
+    "8x1": ((8, 1), (1, 1), contract.PACKAGED),
+    "2x4 fully sharded": ((2, 4), (1, 2), ("Prompt", "Full")),
+    "2x4 wide activations": ((2, 4), (2, 1), ("Prompt", "Full")),
+    "4x2 both": ((4, 2), (2, 2), ("Prompt", "Full")),
+}
+
+
+def batch():
+    """Eight rows, no two alike."""
+    inputs, targets = (
+        [[*row[-2::-1], 1] for row in rows] for rows in (small.INPUTS, small.TARGETS)
+    )
+    return small.batch(small.INPUTS + inputs, targets + small.TARGETS)
+
+
+if __name__ == "__main__":
+    out = pathlib.Path(sys.argv[1])
+    for mesh, ((data, model), dims, names) in ({"one": ((1, 1), (1, 1), EVERY)} | MESHES).items():
+        sizes = {"data": data, "model": model}
+        partitioner = Partitioner.of(sizes, standard_logical_axis_rules(*dims))
+        for name in names:
+            trial = contract.run(EVERY[name], partitioner, CONFIG, STEPS, batch())
+            found = contract.leaves(trial.tuned)
+            np.savez(out / f"{mesh} {name}.npz", losses=trial.losses, **found)
