@@ -26,12 +26,14 @@ GIB = 2**30
 @dataclasses.dataclass(frozen=True)
 class Chip:
     """Of one device: memory that programs may have, bytes; flops: bfloat16 products a second;
-    bandwidth of that memory and of all its links together, sending, bytes a second."""
+    bandwidth of that memory and of all its links together, sending, bytes a second; torus: how
+    many dimensions a slice has."""
 
     memory: int
     flops: float
     bandwidth: float
     links: float
+    torus: int
 
     def seconds(self, work: Work) -> dict[str, float]:
         """The least that a device needs for `work`: each of its three limits alone, and the step,
@@ -47,10 +49,10 @@ class Chip:
 # interconnect are what a chip sends. Memory: what libtpu leaves of 32, 16, 95 and 32 GB. To libtpu
 # a v4 chip is two devices, each with half of it.
 CHIPS = {
-    "v4": Chip(int(15.75 * GIB), 275e12 / 2, 1228e9 / 2, 300e9 / 2),
-    "v5e": Chip(int(15.75 * GIB), 197e12, 819e9, 200e9),
-    "v5p": Chip(int(95.74 * GIB), 459e12, 2765e9, 600e9),
-    "v6e": Chip(int(31.25 * GIB), 918e12, 1640e9, 448e9),
+    "v4": Chip(int(15.75 * GIB), 275e12 / 2, 1228e9 / 2, 300e9 / 2, 3),
+    "v5e": Chip(int(15.75 * GIB), 197e12, 819e9, 200e9, 2),
+    "v5p": Chip(int(95.74 * GIB), 459e12, 2765e9, 600e9, 3),
+    "v6e": Chip(int(31.25 * GIB), 918e12, 1640e9, 448e9, 2),
 }
 
 
@@ -78,7 +80,9 @@ def available() -> bool:
 def find(name: str) -> Slice:
     """The slice of that name. UserError where libtpu is missing or knows none of it."""
     kind, _, sizes = name.partition(":")
-    if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", sizes):
+    shape = [int(size) for size in re.findall(r"\d+", sizes)]
+    known = kind in CHIPS and re.fullmatch(r"\d+(x\d+)*", sizes)
+    if not known or len(shape) != CHIPS[kind].torus or not math.prod(shape):
         raise UserError(
             f"--topology={name}: write a chip and a slice, v5e:4x4 or v5p:2x2x1; chips: "
             f"{', '.join(CHIPS)}"
@@ -90,7 +94,6 @@ def find(name: str) -> Slice:
         )
     # its lock is for processes that use a TPU; this one only compiles
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    shape = [int(size) for size in sizes.split("x")]
     # a host has 2x2 chips, or fewer where the slice has
     host = {} if math.prod(shape) >= 4 else {"chips_per_host_bounds": (shape + [1])[:3]}
     try:

@@ -293,8 +293,9 @@ def test_what_does_not_fit_is_told():
         ("v9:2x2", "v5p"),
         ("v5e:2", "v5e:4x4"),
         ("v5e:3x5", "3x5"),
-        ("v5e:0x4", "0x4"),
-        ("v5e:2x2x2", "2x2x2"),
+        ("v5e:0x4", "v5e:4x4"),
+        ("v5e:2x2x2", "v5e:4x4"),
+        ("v5p:2x2", "v5p:2x2x1"),
     ],
 )
 def test_a_slice_that_there_is_none_of(capsys, name, said):
@@ -307,7 +308,7 @@ def test_a_slice_that_there_is_none_of(capsys, name, said):
     ("mesh", "said"),
     [
         ({"data": 3, "model": 1}, "data = 3 x model = 1 on 4 devices"),
-        ({"data": 1, "model": 8}, "data = 1 x model = 8 on 4 devices"),
+        ({"data": 8, "model": 1}, "data = 8 x model = 1 on 4 devices"),
     ],
 )
 def test_a_mesh_that_does_not_fit_the_slice(capsys, mesh, said):
