@@ -119,7 +119,7 @@ def cost(
     Bytes: argument_, output_ (aliased_ of them in place of arguments), temporary_ and peak_bytes,
     as the compiler has laid them; flops, hbm_bytes and collectives: `compiled_cost.Work`, of all
     rounds of loops. With a chip: whether it fits, seconds and what limits it. Where the compiler
-    found no room there are temporary_bytes alone, and what it said. rounds: `compiled_cost.read`'s.
+    found no room there are used_bytes alone, and what it said. rounds: `compiled_cost.read`'s.
     """
     try:
         compiled = lowered.compile()
@@ -127,8 +127,9 @@ def cost(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         said = str(error).partition(": ")[2].splitlines()[0]
+        # it counts arguments in
         needed = re.search(r"temporaries \(([\d.]+)G\)", said)
-        facts = {"temporary_bytes": int(float(needed[1]) * 2**30)} if needed else {}
+        facts = {"used_bytes": int(float(needed[1]) * 2**30)} if needed else {}
         return {"fits": False, **facts, "said": said}
     sizes: Any = compiled.memory_analysis()
     used = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
@@ -143,7 +144,7 @@ def cost(
     }
     program = compiled_cost.read(compiled.as_text(), devices, rounds)
     if chip is not None:
-        facts = {"fits": used <= chip.memory, "memory_bytes": chip.memory} | facts
+        facts = {"fits": True, "memory_bytes": chip.memory} | facts
     facts |= _work(program.work, chip)
     if program.open_loop.hbm_bytes:
         facts["a_round"] = _work(program.open_loop, chip)

@@ -46,10 +46,10 @@ class Chip:
 
 # Peaks: cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e ("Key chip specifications"); v4's links:
 # 6 of 50 GB/s (Jouppi et al. 2023, arXiv:2304.01433). v5e's 1600 Gbps, v5p's 4800 and v6e's 3584 of
-# interconnect are what a chip sends. Memory: what libtpu leaves of 32, 16, 95 and 32 GB. To libtpu
-# a v4 chip is two devices, each with half of it.
+# interconnect are what a chip sends. Memory: of 32, 16, 95 and 32 GB what libtpu compiles for. To
+# it a v4 chip is two devices, each with half of it.
 CHIPS = {
-    "v4": Chip(int(15.75 * GIB), 275e12 / 2, 1228e9 / 2, 300e9 / 2, 3),
+    "v4": Chip(int(15.25 * GIB), 275e12 / 2, 1228e9 / 2, 300e9 / 2, 3),
     "v5e": Chip(int(15.75 * GIB), 197e12, 819e9, 200e9, 2),
     "v5p": Chip(int(95.74 * GIB), 459e12, 2765e9, 600e9, 3),
     "v6e": Chip(int(31.25 * GIB), 918e12, 1640e9, 448e9, 2),

@@ -278,7 +278,7 @@ def test_what_does_not_fit_is_told():
     facts = described("--topology=v5e:1x1", *MODEL, *BATCH, *larger)
     assert facts["train"]["fits"] is False
     # the logits and their gradient alone
-    assert facts["train"]["temporary_bytes"] > 2 * 4 * 16384 * U * 32128
+    assert facts["train"]["used_bytes"] > 2 * 4 * 16384 * U * 32128
     assert "15.75G" in facts["train"]["said"]
 
 
