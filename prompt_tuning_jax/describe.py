@@ -6,8 +6,7 @@ With TASK_FEATURE_LENGTHS its training step and its decoder are compiled too, fo
 devices as MESH names, or for a TPU slice:
 
     python -m prompt_tuning_jax.describe --topology=v5e:4x4 \
-        --gin_file=models/t5_1_1_xxl_prompt.gin --gin_file=runs/prompt_finetune.gin \
-        --gin.TASK_FEATURE_LENGTHS='{"inputs": 512, "targets": 100}' …
+        --gin_file=models/t5_1_1_xxl_prompt.gin --gin.FROZEN_DTYPE=bfloat16
 """
 
 if __name__ == "__main__":
@@ -50,6 +49,7 @@ COMPILED = (
     "decoder",
     "eval_tasks",
 )
+LENGTHS = {"inputs": 512, "targets": 100}  # what a slice is compiled for when nothing is said
 
 
 def _count(tree: Any) -> int:
@@ -115,7 +115,15 @@ def compiled(given: dict[str, Any], found: topologies.Slice | None) -> dict[str,
     partitioner = sharding.Partitioner.of(sizes, rules, devices)
     run, count = Described(partitioner, **given), partitioner.mesh.size
     where = f"{count} CPU devices" if found is None else found.name
-    facts = {"compiled_for": where, "mesh": dict(partitioner.mesh.shape)}
+    facts = {
+        "compiled_for": where,
+        "mesh": dict(partitioner.mesh.shape),
+        "batch": {
+            "size": run.batch_size,
+            "microbatches": run.num_microbatches,
+            **run.task_feature_lengths,
+        },
+    }
     programs = {"train": run.train_step} | ({"decode": run.decode} if evaluates else {})
     # decoding's first token is outside of its loop
     rounds = run.task_feature_lengths["targets"] - 1
@@ -137,8 +145,8 @@ def _cpu_devices(sizes: dict[str, int] | None) -> Sequence[jax.Device]:
 def describe(topology: str | None = None) -> dict[str, Any]:
     """Prints the cost of the run that gin configures, as one JSON object.
 
-    topology: a TPU slice's name; where MESH is None, "model" is as long there as it divides the
-    heads and the widths of the model.
+    topology: a TPU slice's name; TASK_FEATURE_LENGTHS are LENGTHS there where none are given, and
+    where MESH is None "model" is as long as it divides the heads and the widths of the model.
     """
     given = launch.bound_arguments(train.train, (*COUNTED, *COMPILED))
     missing = [name for name in ("config", "method") if name not in given]
@@ -148,12 +156,8 @@ def describe(topology: str | None = None) -> dict[str, Any]:
         )
     found = None
     if topology is not None:
-        if "task_feature_lengths" not in given:
-            raise UserError(
-                f"--topology={topology} needs a batch to compile for: add "
-                "--gin_file=runs/prompt_finetune.gin and TASK_FEATURE_LENGTHS"
-            )
         found, config = topologies.find(topology), given["config"]
+        given = {"task_feature_lengths": LENGTHS} | given
         if given.get("mesh") is None:
             given["mesh"] = found.mesh(config.num_heads, config.vocab_size, config.mlp_dim)
     facts = cost(**{name: value for name, value in given.items() if name in COUNTED})
