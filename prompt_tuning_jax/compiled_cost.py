@@ -190,12 +190,9 @@ class _Reader:
         """How often a loop runs whose condition is counter < constant; counters begin at 0."""
         known = {i.name: i for i in self.computations[condition]}
         root = next(i for i in known.values() if i.root)
-        if root.opcode == "fusion":  # counter and constant are its operands
-            (compare,) = (
-                i for i in self.computations[root.attribute(r"calls=%?([\w.-]+)")] if i.root
-            )
-        else:
-            compare = root
+        # of a fusion counter and constant are the operands
+        called = self.computations.get(root.attribute(r"calls=%?([\w.-]+)") or "", [root])
+        compare = next(i for i in called if i.root)
         constants = [known[name] for name in root.operands if known[name].opcode == "constant"]
         if compare.opcode != "compare" or "direction=LT" not in compare.attributes:
             return None

@@ -108,7 +108,7 @@ def compiled(given: dict[str, Any], found: topologies.Slice | None) -> dict[str,
 
     A run with no EVAL_TASKS decodes nothing. Raises UserError for a mesh that does not fit.
     """
-    given, chip = dict(given), found and found.chip
+    given, chip = dict(given), None if found is None else found.chip
     sizes, rules = given.pop("mesh", None), given.pop("logical_axis_rules", None)
     evaluates = given.pop("eval_tasks", None) != []
     devices = _cpu_devices(sizes) if found is None else found.devices

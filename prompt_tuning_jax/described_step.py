@@ -129,20 +129,19 @@ def cost(
         said = str(error).partition(": ")[2].splitlines()[0]
         # it counts arguments in
         needed = re.search(r"temporaries \(([\d.]+)G\)", said)
-        facts = {"used_bytes": int(float(needed[1]) * 2**30)} if needed else {}
-        return {"fits": False, **facts, "said": said}
+        used = {"used_bytes": int(float(needed[1]) * 2**30)} if needed else {}
+        return {"fits": False, **used, "said": said}
     sizes: Any = compiled.memory_analysis()
-    used = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
-    used += sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    made = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     facts: dict[str, Any] = {
         "argument_bytes": sizes.argument_size_in_bytes,
         "output_bytes": sizes.output_size_in_bytes,
         "aliased_bytes": sizes.alias_size_in_bytes,
         "temporary_bytes": sizes.temp_size_in_bytes,
-        "used_bytes": used,
+        "used_bytes": sizes.argument_size_in_bytes + sizes.temp_size_in_bytes + made,
         "peak_bytes": sizes.peak_memory_in_bytes,
     }
-    program = compiled_cost.read(compiled.as_text(), devices, rounds)
+    program = compiled_cost.read(compiled.as_text() or "", devices, rounds)
     if chip is not None:
         facts = {"fits": True, "memory_bytes": chip.memory} | facts
     facts |= _work(program.work, chip)
