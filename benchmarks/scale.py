@@ -10,6 +10,7 @@ its two marks.
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -35,8 +36,13 @@ STEP = [
     "--gin.ACTIVATION_DTYPE=bfloat16",
     "--gin.REMAT_POLICY=full",
 ]
+NO_DECODING = ["--gin.EVAL_TASKS=[]"]
 MICROBATCHES = (1, 8)
 MARKS = "<!-- made by benchmarks/scale.py -->", "<!-- until here -->"
+
+
+class Refused(Exception):
+    """`describe`'s error."""
 
 
 def described(size: str, *flags: str) -> dict:
@@ -46,18 +52,18 @@ def described(size: str, *flags: str) -> dict:
         [*command, f"--gin_file=models/t5_1_1_{size}.gin", *flags], capture_output=True, text=True
     )
     if done.returncode:
-        raise SystemExit(f"{' '.join(flags)}: {done.stderr.splitlines()[-1]}")
+        raise Refused(f"{' '.join(flags)}: {done.stderr.splitlines()[-1]}")
     return json.loads(done.stdout)
 
 
 def found(size: str, kind: str, chip: str, decodes: bool) -> dict:
     """The smallest slice that fits and what it needs there; what was tried before."""
     flags = [*KINDS[kind], *([ROWS_ONCE] if "prompt" in kind else [])]
-    counts, tried = described(size, *flags), []
+    counts, tried = described(size, STEP[0], *flags), []
     # at least: what is frozen as it is held, and float32 parameters and gradients of what is tuned
     least = counts["frozen_bytes_per_device"] + 8 * counts["tuned_parameters"]
     for shape in SLICES[chip]:
-        chips = eval(shape.replace("x", "*"))
+        chips = math.prod(map(int, shape.split("x")))
         if least / chips > MEMORY[chip]:
             tried.append({"slice": shape, "least_bytes": least / chips})
             continue
@@ -67,7 +73,7 @@ def found(size: str, kind: str, chip: str, decodes: bool) -> dict:
             start = time.monotonic()
             try:
                 facts = described(size, *STEP, *flags, *more, *([] if decodes else NO_DECODING))
-            except SystemExit as refused:
+            except Refused as refused:
                 if "no multiple of MESH" in str(refused):
                     break  # fewer examples than devices
                 raise
@@ -81,23 +87,30 @@ def found(size: str, kind: str, chip: str, decodes: bool) -> dict:
     return {"slice": None, "tried": tried}
 
 
-NO_DECODING = ["--gin.EVAL_TASKS=[]"]
+def _too_small(tried: list[dict]) -> str:
+    """The largest slice that did not do, with the fewest examples at a time, and what it lacked."""
+    if not tried:
+        return ""
+    last = tried[-1]
+    needed = last.get("least_bytes") or last["step"].get("used_bytes", 0)
+    least = "at least " if "least_bytes" in last else ""
+    return f"{last['slice']}: {least}{needed / 2**30:.1f} GiB"
 
 
 def _line(name: str, row: dict) -> str:
     size, kind, chip = name.split("/")
+    before = _too_small(row["tried"])
     if row["slice"] is None:
-        return f"| {size} | {kind} | {chip} | more than {SLICES[chip][-1]} | | | | | | |"
-    step, facts = row["facts"]["train"], row["facts"]
-    gib = [step[k] / 2**30 for k in ("argument_bytes", "temporary_bytes")]
+        return f"| {size} | {kind} | {chip}: none tried | | | | | | | | {before} |"
+    step, mesh = row["facts"]["train"], row["facts"]["mesh"]
+    held, temporary = (step[k] / 2**30 for k in ("argument_bytes", "temporary_bytes"))
     sent = sum(moved["sent"] for moved in step["collectives"].values())
-    limit = step["limited_by"]
-    mesh = facts["mesh"]
+    milliseconds = 1000 * step["roofline_seconds"]["step"]
     return (
         f"| {size} | {kind} | {chip}:{row['slice']} | {mesh['data']}x{mesh['model']} | "
-        f"{row['microbatches']} | {gib[0]:.2f} + {gib[1]:.2f} | {step['flops'] / 1e12:.3g} | "
+        f"{row['microbatches']} | {held:.2f} + {temporary:.2f} | {step['flops'] / 1e12:.3g} | "
         f"{step['hbm_bytes'] / 1e9:.3g} | {sent / 1e9:.3g} | "
-        f"{1000 * step['roofline_seconds']['step']:.0f}, {limit} |"
+        f"{milliseconds:.0f}, {step['limited_by']} | {before} |"
     )
 
 
@@ -105,11 +118,10 @@ def table(rows: dict[str, dict]) -> list[str]:
     head = (
         "| T5 1.1 | tuned, held in | smallest slice | data x model | microbatches | "
         "GiB a chip: arguments + temporaries | TFLOP a chip | GB read and written | GB sent | "
-        "bound of a step, ms, by |"
+        "bound of a step, ms, by | what the slice before lacks room for |"
     )
-    order = {f"{s}/{k}/{c}": None for s in SIZES for k in KINDS for c in SLICES}
-    lines = [_line(name, rows[name]) for name in order if name in rows]
-    return [head, "|---" * 10 + "|", *lines]
+    order = [f"{size}/{kind}/{chip}" for size in SIZES for kind in KINDS for chip in SLICES]
+    return [head, "|---" * 11 + "|", *(_line(name, rows[name]) for name in order if name in rows)]
 
 
 def main() -> None:
