@@ -87,11 +87,12 @@ def found(size: str, kind: str, chip: str, decodes: bool) -> dict:
     return {"slice": None, "tried": tried}
 
 
-def _too_small(tried: list[dict]) -> str:
-    """The largest slice that did not do, with the fewest examples at a time, and what it lacked."""
-    if not tried:
+def _too_small(row: dict) -> str:
+    """The largest slice that did not do, with the fewest examples at a time, and what it needed."""
+    smaller = [one for one in row["tried"] if one["slice"] != row["slice"]]
+    if not smaller:
         return ""
-    last = tried[-1]
+    last = smaller[-1]
     needed = last.get("least_bytes") or last["step"].get("used_bytes", 0)
     least = "at least " if "least_bytes" in last else ""
     return f"{last['slice']}: {least}{needed / 2**30:.1f} GiB"
@@ -99,7 +100,7 @@ def _too_small(tried: list[dict]) -> str:
 
 def _line(name: str, row: dict) -> str:
     size, kind, chip = name.split("/")
-    before = _too_small(row["tried"])
+    before = _too_small(row)
     if row["slice"] is None:
         return f"| {size} | {kind} | {chip}: none tried | | | | | | | | {before} |"
     step, mesh = row["facts"]["train"], row["facts"]["mesh"]
