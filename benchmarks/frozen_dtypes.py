@@ -24,7 +24,7 @@ import built_in
 import jax
 import jax.numpy as jnp
 
-from prompt_tuning_jax import backbones, sharding, t5, train
+from prompt_tuning_jax import backbones, sharding, t5, training_step
 from prompt_tuning_jax.interop.leaf import Checkpoint
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.methods.prompt import Prompt
@@ -44,7 +44,12 @@ def compiled(theta):
     batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": targets}
     batch |= {"decoder_target_tokens": targets, "decoder_loss_weights": jnp.ones((4, 8))}
     update = functools.partial(
-        train.update, model=t5.T5(SMALL, method), method=method, tx=tx, loss=Loss(), microbatches=1
+        training_step.update,
+        model=t5.T5(SMALL, method),
+        method=method,
+        tx=tx,
+        loss=Loss(),
+        microbatches=1,
     )
     given = state, theta, batch, jax.random.key(0)
     step = jax.jit(update).lower(*given).compile()

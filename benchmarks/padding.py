@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import data, t5, tasks, train
+from prompt_tuning_jax import data, t5, tasks, training_step
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.methods.prompt import Prompt
 from prompt_tuning_jax.optimizers import Adafactor
@@ -108,7 +108,7 @@ def stepper(method):
     tx = Adafactor().build(method.axes(MODEL, tuned))
     state = {"tuned": tuned, "opt_state": tx.init(tuned), "step": jnp.int32(0)}
     update = functools.partial(
-        train.update, model=t5.T5(MODEL, method), method=method, tx=tx, loss=Loss()
+        training_step.update, model=t5.T5(MODEL, method), method=method, tx=tx, loss=Loss()
     )
     step = jax.jit(update, static_argnames="microbatches")
     rng, compiled = jax.random.key(0), set()

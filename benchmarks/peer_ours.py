@@ -24,7 +24,7 @@ from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.methods.prompt import Prompt
 from prompt_tuning_jax.optimizers import Adafactor
 from prompt_tuning_jax.predictor import decode
-from prompt_tuning_jax.train import update
+from prompt_tuning_jax.training_step import update
 
 SETTINGS = {"remat_policy": "minimal"}  # as gin_configs/models/t5_1_1.gin
 

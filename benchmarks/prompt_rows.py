@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import decoding, host_memory, t5, train
+from prompt_tuning_jax import decoding, host_memory, t5, training_step
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.methods.prompt import Prompt
@@ -58,7 +58,9 @@ def training(theta, batch):
         tx = Adafactor().build(method.axes(CONFIG, tuned))
         state = {"tuned": tuned, "opt_state": tx.init(tuned), "step": jnp.int32(0)}
         parts = {"method": method, "tx": tx, "loss": Loss(), "microbatches": 1}
-        step = jax.jit(functools.partial(train.update, model=t5.T5(CONFIG, method), **parts))
+        step = jax.jit(
+            functools.partial(training_step.update, model=t5.T5(CONFIG, method), **parts)
+        )
         calls[name] = functools.partial(step, state, theta, batch, jax.random.key(0))
     return calls
 

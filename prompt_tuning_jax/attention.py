@@ -86,6 +86,8 @@ class Attention(nn.Module):
             return self.method.project(tuned, site._replace(name=name), weight, inputs)
 
         def heads(a, axis=context.axis):
+            # TPUs would make product and reshape one, for which they copy all layers' kernels
+            a = jax.lax.optimization_barrier(a)
             # [B,S,H*K] -> [B,S,H,K]
             a = a.reshape(*a.shape[:-1], c.num_heads, c.head_dim)
             return nn.with_logical_constraint(a, (axis, "length", "heads", "kv"))

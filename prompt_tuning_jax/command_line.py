@@ -83,15 +83,22 @@ class Arguments:
     gin_files: list[str] = field(default_factory=list)
     search_paths: list[str] = field(default_factory=list)
     overrides: list[Override] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
     help: bool = False
 
 
-def parse(argv: Sequence[str], flags: Mapping[str, str], positional: str = "") -> Arguments:
+def parse(
+    argv: Sequence[str],
+    flags: Mapping[str, str],
+    positional: str = "",
+    options: Sequence[str] = (),
+) -> Arguments:
     """Reads `argv` (without the program's name).
 
     `flags` maps the command's plain flags to the macros that they set; one word on its own is the
-    value of the flag `positional`. Raises UserError for an unknown flag, a flag without its value,
-    a value that is neither gin's syntax nor a bare word, and both a word and the flag for it.
+    value of the flag `positional`; `options` are plain flags that set none. Raises UserError for an
+    unknown flag, a flag without its value, a value that is neither gin's syntax nor a bare word,
+    and both a word and the flag for it.
     """
     arguments = Arguments()
     rest = list(argv)
@@ -106,8 +113,9 @@ def parse(argv: Sequence[str], flags: Mapping[str, str], positional: str = "") -
         if not word.startswith("--"):
             raise UserError(f"unexpected argument {word!r}: options look like --gin_file=PATH")
         name, equals, value = word[2:].partition("=")
-        if not (name in _GIN_FLAGS or name in flags or name.startswith("gin.")):
-            known = ["--help", *(f"--{flag}" for flag in (*_GIN_FLAGS, *flags)), "--gin.NAME"]
+        if not (name in (*_GIN_FLAGS, *flags, *options) or name.startswith("gin.")):
+            plain = (*_GIN_FLAGS, *flags, *options)
+            known = ["--help", *(f"--{flag}" for flag in plain), "--gin.NAME"]
             hint = nearest(f"--{name}", known) or "--help lists them"
             raise UserError(f"unknown flag --{name}; {hint}")
         if not equals and name in _SWITCHES:
@@ -127,6 +135,8 @@ def parse(argv: Sequence[str], flags: Mapping[str, str], positional: str = "") -
             arguments.overrides.append(_override(key.strip(), value.strip()))
         elif name.startswith("gin."):
             arguments.overrides.append(_override(name[len("gin.") :], value))
+        elif name in options:
+            arguments.options[name] = value
         else:
             quoted = repr(os.path.expanduser(value))
             arguments.overrides.append(Override(f"--{name}", f"{flags[name]} = {quoted}"))

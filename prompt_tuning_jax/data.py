@@ -139,7 +139,7 @@ def tokenise(
       UserError: as `Task.examples`, a length that leaves no room for a token and EOS, or the task's
         tokens belong to another vocabulary.
     """
-    _check_lengths(lengths)
+    check_lengths(lengths)
     if isinstance(task.source, Stream):
         streamed = Windows(task, split, vocabulary, lengths, data_dir)
         few = streamed.first(WINDOWS if windows is None else windows)
@@ -182,7 +182,7 @@ def training_set(
     """
     if not isinstance(task.source, Stream):
         return tokenise(task, "train", vocabulary, lengths, data_dir)
-    _check_lengths(lengths)
+    check_lengths(lengths)
     return Windows(task, "train", vocabulary, lengths, data_dir)
 
 
@@ -451,7 +451,8 @@ def _few(token_set: TokenSet, k_shot: int, seed: Sequence[int]) -> np.ndarray:
     return np.sort(chosen)
 
 
-def _check_lengths(lengths: Mapping[str, int]) -> None:
+def check_lengths(lengths: Mapping[str, int]) -> None:
+    """UserError unless these are TASK_FEATURE_LENGTHS."""
     known = isinstance(lengths, Mapping) and set(lengths) == {"inputs", "targets"}
     if not known or not all(isinstance(n, int) and n >= 2 for n in lengths.values()):
         raise UserError(f"TASK_FEATURE_LENGTHS {lengths}: give inputs and targets 2 tokens or more")

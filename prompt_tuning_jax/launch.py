@@ -49,6 +49,7 @@ class Command:
     positional: str = ""  # the flag whose value may stand without its name
     describes: str = ""  # the command whose configuration is looked at and not run
     joins: bool = False  # whether several processes may be one job of it (`hosts`)
+    options: tuple[str, ...] = ()  # plain flags that are arguments of the function itself
 
 
 # a disk, or a user's share of it, that is full; gin's errors keep the text of one alone
@@ -87,6 +88,7 @@ COMMANDS = {
     "describe": Command(
         "Prints what a training run would train, hold and cost, as one JSON object.",
         describes="train",
+        options=("topology",),
     ),
 }
 
@@ -167,7 +169,7 @@ def bound_arguments(function: Callable, names: Container[str] | None = None) -> 
 
 def _run(name: str, argv: Sequence[str], package: str) -> int:
     command = COMMANDS[name]
-    arguments = command_line.parse(argv, command.flags, command.positional)
+    arguments = command_line.parse(argv, command.flags, command.positional, command.options)
     files = arguments.gin_files or ([command.gin_file] if command.gin_file else [])
     if arguments.help:
         print(_usage(name, command, files, arguments))
@@ -198,7 +200,7 @@ def _run(name: str, argv: Sequence[str], package: str) -> int:
     if command.joins:
         _configurable(hosts.join)()
     if command.describes:
-        function()
+        function(**arguments.options)
     else:
         configured()
     sys.stdout.flush()
@@ -276,6 +278,7 @@ def _usage(name: str, command: Command, files, arguments: command_line.Arguments
         "  --gin.NAME=VALUE           sets a macro, or module.function.parameter (repeatable)",
         "  --gin_bindings=NAME=VALUE  the same",
         *(f"  --{flag}=…".ljust(29) + f"sets {macro}" for flag, macro in command.flags.items()),
+        *(f"  --{option}=…" for option in command.options),
         "",
         "A VALUE is a Python literal, %MACRO or @module.function(); a path or a plain word needs",
         "no quotes. What nothing reads is an error.",

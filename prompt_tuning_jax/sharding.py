@@ -58,12 +58,14 @@ def standard_logical_axis_rules(
     )
 
 
-def make_mesh(data: int = -1, model: int = 1) -> Mesh:
+def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh of axes "data" (batches are split over it) and "model" (weights are); -1: the rest.
 
-    Raises UserError where the devices do not make such a mesh.
+    devices: None for this machine's. Raises UserError where they do not make such a mesh.
     """
-    count = len(jax.devices())
+    own = devices is None
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     if model < 1 or (data < 1 and data != -1):
         raise UserError(
             f"MESH: data = {data}, model = {model}; axes are positive (data = -1: the rest)"
@@ -72,8 +74,8 @@ def make_mesh(data: int = -1, model: int = 1) -> Mesh:
         data = count // model
     if data * model > count or data < 1 or (data * model != count and count % (data * model)):
         raise UserError(f"MESH: data = {data} x model = {model} on {count} devices")
-    devices = jax.devices()[: data * model]
-    if len({device.process_index for device in devices}) != jax.process_count():
+    devices = devices[: data * model]
+    if own and len({device.process_index for device in devices}) != jax.process_count():
         raise UserError(
             f"MESH: data = {data} x model = {model} leaves some of the {jax.process_count()} "
             f"processes without a device: there are {count} devices"
@@ -113,11 +115,16 @@ class Partitioner:
         object.__setattr__(self, "rules", tuple(map(tuple, self.rules)))
 
     @classmethod
-    def of(cls, sizes: dict[str, int] | None = None, rules: Rules | None = None) -> Partitioner:
-        """Over this machine's devices: sizes as a user's MESH says, None for all over "data";
-        rules None: the standard ones. UserError where the devices do not make such a mesh."""
+    def of(
+        cls,
+        sizes: dict[str, int] | None = None,
+        rules: Rules | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Partitioner:
+        """Over `devices`, None for this machine's: sizes as a user's MESH says, None for all over
+        "data"; rules None: the standard ones. UserError where they do not make such a mesh."""
         rules = standard_logical_axis_rules() if rules is None else rules
-        return cls(make_mesh(**_sizes(sizes)), rules)
+        return cls(make_mesh(**_sizes(sizes), devices=devices), rules)
 
     @classmethod
     def plan(cls, sizes: dict[str, int] | None = None, rules: Rules | None = None) -> Partitioner:

@@ -17,7 +17,7 @@ import other_methods
 import small
 import tiny_vocabulary
 
-from prompt_tuning_jax import backbones, methods, sharding, t5, train
+from prompt_tuning_jax import backbones, methods, sharding, t5, training_step
 from prompt_tuning_jax.interop.leaf import Checkpoint
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.method import Chain, Method
@@ -107,7 +107,7 @@ def job(method: Method, partitioner: sharding.Partitioner, config=small.CONFIG) 
     slots = jax.eval_shape(tx.init, abstract)
     places["opt_state"] = partitioner.slots(slots, abstract, places["tuned"])
     update = functools.partial(
-        train.update,
+        training_step.update,
         model=t5.T5(config, method),
         method=method,
         tx=tx,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small
 
-from prompt_tuning_jax import t5, train
+from prompt_tuning_jax import t5, training_step
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.methods.prompt import Prompt
@@ -104,7 +104,7 @@ TX = Optax("sgd", LearningRate(base_learning_rate=1.0)).build(
 def gradient(loss, microbatches):
     """A step of gradient descent at rate 1 -> (gradient of the prompt, the report)."""
     step = functools.partial(
-        train.update,
+        training_step.update,
         model=t5.T5(small.CONFIG, METHOD),
         method=METHOD,
         tx=TX,

@@ -15,7 +15,7 @@ import tiny_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prompt_tuning_jax import data, packing, t5, train
+from prompt_tuning_jax import data, packing, t5, training_step
 from prompt_tuning_jax.losses import NORMALIZATIONS, Loss
 from prompt_tuning_jax.methods.full import Full
 from prompt_tuning_jax.methods.lora import LoRA
@@ -276,7 +276,7 @@ def step(name, kind, microbatches=1):
     axes = method.axes(small.CONFIG, method.abstract(small.CONFIG, small.theta()))
     tx = Optax("sgd", LearningRate(base_learning_rate=1.0)).build(axes)
     update = functools.partial(
-        train.update,
+        training_step.update,
         model=t5.T5(small.CONFIG, method),
         method=method,
         tx=tx,

@@ -15,7 +15,7 @@ import pytest
 import tiny_run
 from tensorboardX.proto import event_pb2
 
-from prompt_tuning_jax import losses, optimizers, predictor, t5, train
+from prompt_tuning_jax import losses, optimizers, predictor, t5, training_step
 from prompt_tuning_jax.methods import full
 
 OWN_TASKS = """
@@ -246,7 +246,7 @@ def test_frozen_arrays_stay_as_they_are():
     state = {"tuned": tuned, "opt_state": tx.init(tuned), "step": 0}
     before, moved = (jax.tree.map(np.array, tree) for tree in (frozen, tuned))
     step = jax.jit(
-        lambda *args: train.update(
+        lambda *args: training_step.update(
             *args,
             model=t5.T5(config, method),
             method=method,

@@ -14,7 +14,7 @@ import torch
 from golden import weights
 from transformers.models.t5 import modeling_t5
 
-from prompt_tuning_jax import decoding, t5, train
+from prompt_tuning_jax import decoding, t5, training_step
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.methods.lora import LoRA
 from prompt_tuning_jax.methods.prefix import Prefix
@@ -55,7 +55,9 @@ def train_ours(config, method, theta, tuned, tx, batches):
     @jax.jit
     def step(state, batch):
         options = dict(model=t5.T5(config, method), method=method, tx=tx, loss=Loss())
-        return train.update(state, theta, batch, jax.random.key(0), microbatches=1, **options)
+        return training_step.update(
+            state, theta, batch, jax.random.key(0), microbatches=1, **options
+        )
 
     state = {"tuned": tuned, "opt_state": tx.init(tuned), "step": jnp.int32(0)}
     losses = []
