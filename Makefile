@@ -1,6 +1,6 @@
 # make demo    install into .venv, tune a prompt on the built-in backbone
 # make test    install into .venv, check style and types, run every test
-# make parity  the tests against PyTorch (transformers, peft) and t5, in .venv-parity
+# make parity  the tests against PyTorch (transformers, peft) and t5, and of TPU slices, in .venv-parity
 # make wheel   dist/*.whl
 # make backbones  pre-trains the built-in backbones again (33, 16 and 13 minutes on a core; -j2: two at a time)
 # PYTHON=… chooses the interpreter (3.11, 3.12 or 3.13), EXTRAS=test,cuda what is installed.
@@ -28,8 +28,10 @@ types: .venv/installed
 	ln -s $(CURDIR)/prompt_tuning_jax/* $(CURDIR)/tasks $(CURDIR)/gin_configs .types/prompt_tuning_jax
 	cd .types && ../.venv/bin/mypy --config-file ../pyproject.toml -p prompt_tuning_jax
 
+# What TPU slices need (libtpu) is compiled here too: `make test` leaves its wheel of 213 MB out.
 parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest tests/parity
+	JAX_PLATFORMS=cpu .venv-parity/bin/python -m pytest tests/test_topology.py
 
 wheel: .venv/installed
 	rm -rf build/lib build/bdist.*
@@ -74,7 +76,7 @@ clean:
 	rm -rf .venv .venv-parity .types build dist *.egg-info
 
 .venv/installed: EXTRAS := test,notebooks
-.venv-parity/installed: EXTRAS := parity
+.venv-parity/installed: EXTRAS := parity,tpu-topology
 # t5 asks for nightly builds of seqio and TFDS, which would take their place: it comes alone.
 .venv-parity/installed: ALONE := t5
 
