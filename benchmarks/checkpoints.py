@@ -4,7 +4,7 @@
 
 Trains a prompt of 20 rows on the built-in backbone and one of 100 rows on a T5 1.1 small of random
 values, each in a process of its own, saving at every third step (a checkpoint, Orbax's, written by
-a thread; KEEP = 1) and, apart from that, an artifact at every third (what a better evaluation or
+a thread; KEEP = 2) and, apart from that, an artifact at every third (what a better evaluation or
 ARTIFACT_STEPS write, in the loop). Prints a Markdown table: the median and 95th percentile of the
 milliseconds that the loop waits for a save, the median that the thread takes for its write, the
 median step, and the bytes of one checkpoint, of one artifact and of θ. The first save of a process,

@@ -58,7 +58,8 @@ def give_back(file: pathlib.Path | None = None) -> None:
     for held in [*_held] if file is None else [file.absolute()]:
         opened = _held.pop(held, None)
         if opened is not None:
-            os.ftruncate(opened, 0)
+            if os.fstat(opened).st_size:  # what was taken and not written stays as it was
+                os.ftruncate(opened, 0)
             os.close(opened)
 
 
