@@ -12,6 +12,8 @@ import gc
 import itertools
 import logging
 import pathlib
+import re
+import shutil
 import sys
 import threading
 import warnings
@@ -35,6 +37,10 @@ _signed_copy = jax.jit(
 )
 
 
+# one for the checkpoints of all runs: what Orbax's threads say is caught for a process (`_tried`)
+_thread = ThreadPoolExecutor(1, "checkpoints")
+
+
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         # asked of a step that is past, it would mislead the processes about where they are
@@ -53,11 +59,16 @@ class Checkpoints:
             max_to_keep=keep,
             create=False,
             enable_async_checkpointing=False,
-            multiprocessing_options=_together(model_dir),
+            multiprocessing_options=_processes(set(range(jax.process_count())), str(model_dir)),
         )
         self._folder = (model_dir / "checkpoints").absolute()
         self._manager = _Manager(self._folder, options=options)
-        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        # each process by itself: one that cannot read it must not keep the others waiting
+        alone = _processes({jax.process_index()}, f"{model_dir}/{jax.process_index()}")
+        self._reader = ocp.Checkpointer(
+            ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+            multiprocessing_options=alone,
+        )
         self._writing: Future | None = None
         # by step, newest first: why
         self._damaged: dict[int, str] = {}
@@ -71,7 +82,8 @@ class Checkpoints:
         processes sees them."""
         # Orbax does not list what lacks its mark of completion
         found = self._folder.iterdir() if self._folder.is_dir() else ()
-        steps = sorted(int(folder.name) for folder in found if folder.name.isdecimal())[::-1]
+        names = [folder.name for folder in found if re.fullmatch("[0-9]{1,9}", folder.name)]
+        steps = sorted(map(int, names))[::-1]
         # of one length; more are not looked through
         listed = np.array([*steps[:64], *[-1] * 64][:64], np.int32)
         return [step for step in hosts.gathered(listed)[0].tolist() if step >= 0]
@@ -85,7 +97,7 @@ class Checkpoints:
         sums = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=like["step"].sharding)
         for step in self.steps():
             asked = ocp.args.StandardRestore(abstract | {"checksum": sums})
-            state, why = _tried(self._manager.restore, step, args=asked)
+            state, why = _tried(self._reader.restore, self._folder / str(step) / "default", asked)
             # all processes take it or none
             if hosts.gathered(np.array(not why)).all():
                 why = _unlike(state.pop("checksum"), state, step)
@@ -107,8 +119,11 @@ class Checkpoints:
         return None
 
     def begin(self) -> None:
-        """From now on the folder is written: what `restore` found damaged is moved aside."""
+        """From now on the folder is written: what `restore` found damaged is moved aside, and what
+        a killed run had half written is dropped."""
         aside = self._folder.parent / "damaged"
+        for half in self._folder.glob("*.orbax-checkpoint-tmp*") if hosts.first() else ():
+            shutil.rmtree(half, ignore_errors=True)
         for step in self._damaged if hosts.first() else ():
             aside.mkdir(exist_ok=True)
             places = (aside / f"{step}{f'.{n}' if n else ''}" for n in itertools.count())
@@ -125,7 +140,7 @@ class Checkpoints:
         Waits for the save before it. UserError where that one failed.
         """
         self._wait()
-        self._writing = self._thread.submit(self._write, _signed_copy(state))
+        self._writing = _thread.submit(self._write, _signed_copy(state))
 
     def _write(self, state: Any) -> None:
         step = int(state["step"])
@@ -147,7 +162,6 @@ class Checkpoints:
         try:
             self._wait()
         finally:
-            self._thread.shutdown()
             self._manager.close()
 
 
@@ -159,8 +173,8 @@ def _unlike(saved: Any, state: Any, step: int) -> str:
     return "" if there == step else f"it is of step {there}"
 
 
-def _together(model_dir: pathlib.Path) -> ocp.options.MultiprocessingOptions:
-    """How several processes write one checkpoint: each its own shards, all in their threads.
+def _processes(active: set[int], name: str) -> ocp.options.MultiprocessingOptions:
+    """How several processes write or read one checkpoint: each its own shards, in their threads.
 
     Orbax waits for the other processes through JAX's coordination service where it is told which
     they are, else through a collective on the devices, which a thread must not start beside the
@@ -169,8 +183,9 @@ def _together(model_dir: pathlib.Path) -> ocp.options.MultiprocessingOptions:
     if not hosts.several():
         return ocp.options.MultiprocessingOptions()
     return ocp.options.MultiprocessingOptions(
-        active_processes=set(range(jax.process_count())),
-        barrier_sync_key_prefix=str(model_dir).replace("/", "_"),
+        primary_host=min(active),
+        active_processes=active,
+        barrier_sync_key_prefix=name.replace("/", "_"),
     )
 
 

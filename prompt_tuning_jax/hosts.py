@@ -116,6 +116,10 @@ def join(
     try:
         if address is not None and index:
             _wait_for(address, start_timeout)
+    except UserError:
+        late.cancel()
+        raise
+    try:
         jax.distributed.initialize(
             address,
             count,
@@ -134,7 +138,7 @@ def join(
         jax.config.update("jax_enable_compilation_cache", False)
     if jax.process_index():
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    threading.Thread(target=_watch, daemon=True).start()
+    _watching.start()
 
 
 def several() -> bool:
@@ -151,6 +155,8 @@ def first() -> bool:
 def index_told(argv: Sequence[str]) -> int:
     """What flags and environment call this process before it has joined: of an error that all of
     them find, one line is enough."""
+    if {"--process_count=1", "--gin.PROCESS_COUNT=1"} & {*argv}:
+        return 0
     for word in argv:
         flag = re.fullmatch(r"--(?:process_index|gin\.PROCESS_INDEX)=(\d+)", word)
         if flag:
@@ -261,7 +267,8 @@ def share_sigterm() -> None:
     from jax._src import distributed
 
     sys.modules["jax"].config.update("jax_enable_preemption_service", True)
-    distributed.global_state.initialize_preemption_sync_manager()
+    if distributed.global_state.preemption_sync_manager is None:
+        distributed.global_state.initialize_preemption_sync_manager()
 
 
 def stops(step: int) -> bool:
@@ -273,18 +280,19 @@ def stops(step: int) -> bool:
 
 
 # ---- the end ------------------------------------------------------------------------------------
-def end(status: int, line: str, argv: Sequence[str] = ()) -> int:
+def end(status: int, line: str, argv: Sequence[str] | None = None) -> int:
     """The exit status of a command that ended with it, and with `line` where it is an error's.
 
     Of several processes, the first prints the line; where there was an error this does not return:
-    all leave, at once.
+    all leave, at once. argv: of a command that `join`s, None of others.
     """
     if not several():
-        if line and (_joining or not index_told(argv)):
+        if line and (_joining or argv is None or not index_told(argv)):
             print(line, file=sys.stderr)
         return status
     if not status:
         sys.modules["jax"].distributed.shutdown()  # waits for the others
+        _watching.join()  # which that ended: a thread in JAX's hands must not outlive Python
         return 0
     _ending.acquire()
     _leave(status, line)
@@ -294,7 +302,9 @@ def end(status: int, line: str, argv: Sequence[str] = ()) -> int:
 def lost(error: Exception) -> str:
     """The line for an error that says that another process is not there any more; "" for others."""
     text = str(error)
-    if not re.search(r"Gloo|[Cc]oordination service|Connection (closed|reset) by peer", text):
+    said = r"Gloo|[Cc]oordination service|Connection (closed|reset) by peer"
+    # a storage's connection is another matter
+    if isinstance(error, OSError) or not re.search(said, text):
         return ""
     return (
         f"error: a process of this job was lost ({reason(error)}): start the command again on "
@@ -321,6 +331,9 @@ def _watch() -> None:
     if _ending.acquire(blocking=False):
         said = told["line"].removeprefix("error: ")
         _leave(told["status"], f"error: process {told['process']}: {said}" if said else "")
+
+
+_watching = threading.Thread(target=_watch, daemon=True)
 
 
 def _leave(status: int, line: str) -> None:

@@ -112,7 +112,7 @@ def main(
         status, line = 2, f"error: {_said(error)}"
     except BrokenPipeError:  # the reader of standard output has left: `infer … | head`
         _drop_output()
-        return 141
+        status, line = 141, ""
     except OSError as error:
         text = _said(error)
         if not text.startswith(FULL):
@@ -130,7 +130,7 @@ def main(
         status, line = _unforeseen(error)
     finally:
         locks.give_back()
-    return hosts.end(status, line, argv)
+    return hosts.end(status, line, argv if COMMANDS[command].joins else None)
 
 
 def _unforeseen(error: Exception) -> tuple[int, str]:

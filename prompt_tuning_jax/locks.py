@@ -5,6 +5,7 @@ The lock file holds "PID HOST" while a run writes its folder, and is empty when 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -24,7 +25,10 @@ def take(file: pathlib.Path) -> None:
     """
     place = file.absolute()
     if place in _held:
-        return
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(_held[place]), os.stat(file)):
+                return
+        give_back(file)  # its folder was deleted meanwhile
     try:
         opened = os.open(file, os.O_RDWR)
     except FileNotFoundError:

@@ -50,7 +50,8 @@ def step_for(states, *, model, optimizer, axes, alike=True, **settings):
         own = {"model": model, "method": model.method, "tx": rule.build(axes)}
         rng = jax.random.fold_in(seed, state["step"] + 2)
         moved, report = update(state, frozen, batch, rng, **own, **settings)
-        return moved, report | {"learning_rate": rule.learning_rate(state["step"])}
+        taken = state["step"] - state["skipped"]  # as the optimizer counts
+        return moved, report | {"learning_rate": rule.learning_rate(taken)}
 
     def take_step(states, batches, seeds, rates, frozen):
         if len(states) == 1:

@@ -17,6 +17,10 @@ done
 trap 'kill -TERM "${running[@]}" 2>/dev/null' TERM INT
 worst=0
 for process in "${running[@]}"; do
-	wait "$process" || { status=$?; [ "$status" -gt "$worst" ] && worst=$status; }
+	status=0
+	wait "$process" || status=$?
+	# a signal ends a wait, not the process
+	while kill -0 "$process" 2>/dev/null; do status=0; wait "$process" || status=$?; done
+	[ "$status" -gt "$worst" ] && worst=$status
 done
 exit "$worst"

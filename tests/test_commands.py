@@ -277,8 +277,9 @@ def test_describe_counts_the_bytes_on_a_device(job, flags, held):
 )
 def test_describe_counts_the_bytes_of_optimizer_slots(job, flags, slots):
     facts = json.loads(job.ok("describe", *flags).out)
-    # beside them: the schedule's step, the run's, and the best one's three values
-    assert facts["checkpoint_bytes"] == 4 * (facts["tuned_parameters"] + slots + 5)
+    # beside them: the schedule's step, the run's, the skipped ones, the best one's three values,
+    # and the checksum's two numbers
+    assert facts["checkpoint_bytes"] == 4 * (facts["tuned_parameters"] + slots + 8)
     assert facts["artifact_bytes"] == 4 * facts["tuned_parameters"]
 
 

@@ -19,7 +19,8 @@ def test_every_file_damaged_in_every_way(tmp_path):
     """Either the newest is right to the bit, or it is named, and the older one is."""
     whole, spoilt = tmp_path / "whole", tmp_path / "spoilt"
     steps = []
-    for file in damage.write(whole):
+    written = damage.write(whole)
+    for file in written:
         size = file.stat().st_size
         faults = [*damage.whole_file(), *damage.at(size // 3, 2), *damage.at(size // 2, 6)]
         for name, change in faults:
@@ -33,7 +34,7 @@ def test_every_file_damaged_in_every_way(tmp_path):
             # what was found is there to be looked at
             there = {f.relative_to(aside) for f in aside.rglob("*") if f.is_file()}
             there.add(file.relative_to(whole / "checkpoints" / "8"))
-            assert len(there) == len(damage.write(tmp_path / "again"))
+            assert len(there) == len(written)
             assert not newer.exists()
     assert steps.count(4) > 20 and steps.count(8) > 20
 

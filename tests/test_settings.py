@@ -27,7 +27,7 @@ VALUES = st.recursive(
         st.lists(inner, max_size=4).map(tuple)
         | st.dictionaries(st.text(), inner, max_size=4)
         | inner.map(lambda value: ClassLabels(labels=None, fill=value))
-        | st.tuples(inner, inner).map(Chain)
+        | inner.map(lambda value: Chain((Prompt(5, ClassLabels(fill=value)), LoRA())))
     ),
     max_leaves=10,
 )
