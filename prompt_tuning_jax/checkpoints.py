@@ -73,10 +73,6 @@ class Checkpoints:
         # by step, newest first: why
         self._damaged: dict[int, str] = {}
 
-    def latest(self) -> int | None:
-        """The newest step that has a folder, None in a new run."""
-        return max(self.steps(), default=None)
-
     def steps(self) -> list[int]:
         """The steps that have a folder, sound or not, the newest first; as the first of several
         processes sees them."""
@@ -114,7 +110,8 @@ class Checkpoints:
             newest, why = next(iter(self._damaged.items()))
             raise UserError(
                 f"{self._folder / str(newest)}: no sound checkpoint of this run ({why}), and no "
-                "older one: choose another MODEL_DIR, or delete these to begin anew"
+                "older one: choose another MODEL_DIR, go on with the version of this program that "
+                "began it, or delete these to begin anew"
             )
         return None
 

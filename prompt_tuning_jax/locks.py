@@ -62,7 +62,7 @@ def give_back(file: pathlib.Path | None = None) -> None:
     for held in [*_held] if file is None else [file.absolute()]:
         opened = _held.pop(held, None)
         if opened is not None:
-            if os.fstat(opened).st_size:  # what was taken and not written stays as it was
+            if os.fstat(opened).st_size:  # an empty file keeps its time
                 os.ftruncate(opened, 0)
             os.close(opened)
 
