@@ -163,6 +163,7 @@ def test_wrong_answers_of_mrqa(tmp_path):
         (gzip.compress(b'{"header": {}}\n')[:-9], r"DROP\.jsonl\.gz: Compressed file ended"),
         (gzip.compress(b"\xff\n"), r"DROP\.jsonl\.gz:1: not UTF-8 text"),
     ],
+    ids=["no gzip", "cut short", "no text"],  # a gzip's bytes tell the time
 )
 def test_damaged_gzip(tmp_path, content, message):
     (tmp_path / "DROP.jsonl.gz").write_bytes(content)
