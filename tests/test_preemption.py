@@ -26,14 +26,14 @@ reviews = Text(
 told = type(reviews)(**vars(reviews) | {"name": "told", "metrics": (*reviews.metrics, sent)})
 """
 FLAGS = [f for f in tiny_run.training() if f != "--gin_file=reviews.gin"]
-FLAGS += ["--gin.MIXTURE_OR_TASK_NAME=told", "--gin.MIXTURE_OR_TASK_MODULE=own_tasks"]
+FLAGS += ["--gin.MIXTURE_OR_TASK_NAME=told", "--gin.MIXTURE_OR_TASK_MODULE=told_tasks"]
 FLAGS += ["--gin.CHECKPOINT_PERIOD=100"]
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
     job = tiny_run.Job(tmp_path_factory.mktemp("preemption"))
-    (job.folder / "own_tasks.py").write_text(OWN_TASKS)
+    (job.folder / "told_tasks.py").write_text(OWN_TASKS)
     return job
 
 
