@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from prompt_tuning_jax import data
+from prompt_tuning_jax.batches import TrainingBatches
 from prompt_tuning_jax.tasks import corpora, objectives
 from prompt_tuning_jax.vocabulary import Vocabulary
 
@@ -37,7 +38,7 @@ def main() -> None:
             texts = corpora.Texts(train=flags.files, document=document)
             task = corpora.Corpus("measured", texts, objective)
             start, cpu = time.monotonic(), time.process_time()
-            batches = data.TrainingBatches(
+            batches = TrainingBatches(
                 [(data.training_set(task, vocabulary, lengths), 1.0)], BATCH, seed=0
             )
             empty = [

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning_jax import data, t5, tasks, training_step
+from prompt_tuning_jax.batches import TrainingBatches
 from prompt_tuning_jax.losses import Loss
 from prompt_tuning_jax.methods.prompt import Prompt
 from prompt_tuning_jax.optimizers import Adafactor
@@ -56,8 +57,8 @@ def training_sets(shared: pathlib.Path):
 
 def batches_of(sets, batch_size: int, prompt_rows: int):
     """way -> (step -> batch); all ways have the same examples."""
-    bucketed = data.TrainingBatches(sets, batch_size, 0)
-    packed = data.TrainingBatches(sets, batch_size, 0, pack=True, prompt_rows=prompt_rows)
+    bucketed = TrainingBatches(sets, batch_size, 0)
+    packed = TrainingBatches(sets, batch_size, 0, pack=True, prompt_rows=prompt_rows)
 
     def trimmed(step):
         batch = bucketed.batch(step)

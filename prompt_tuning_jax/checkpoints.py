@@ -31,10 +31,15 @@ from prompt_tuning_jax.checksum import checksum
 from prompt_tuning_jax.errors import UserError, reason
 
 _checksum = jax.jit(checksum)
-# in memory of its own: the step donates the state to the next one
-_signed_copy = jax.jit(
-    lambda state: jax.tree.map(jnp.copy, state) | {"checksum": checksum(state)},
-)
+
+
+def signed(state: Any) -> Any:
+    """A copy of a run's state, in memory of its own since the step donates the state to the next
+    one, with its checksum: what a checkpoint holds."""
+    return jax.tree.map(jnp.copy, state) | {"checksum": checksum(state)}
+
+
+_signed = jax.jit(signed)
 
 
 # one for the checkpoints of all runs: what Orbax's threads say is caught for a process (`_tried`)
@@ -137,7 +142,7 @@ class Checkpoints:
         Waits for the save before it. UserError where that one failed.
         """
         self._wait()
-        self._writing = _thread.submit(self._write, _signed_copy(state))
+        self._writing = _thread.submit(self._write, _signed(state))
 
     def _write(self, state: Any) -> None:
         step = int(state["step"])

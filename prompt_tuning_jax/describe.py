@@ -25,6 +25,7 @@ import jax
 
 from prompt_tuning_jax import (
     backbones,
+    checkpoints,
     data,
     described_step,
     launch,
@@ -32,15 +33,13 @@ from prompt_tuning_jax import (
     t5,
     topologies,
     train,
+    training_step,
 )
 from prompt_tuning_jax.described_step import Described
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.method import Method
 from prompt_tuning_jax.optimizers import Adafactor
 
-# What a checkpoint holds beside `tuned` and the optimizer's slots, in bytes: the step, the best
-# evaluation's step, metric and age, how many steps were skipped, and two numbers of checksum.
-BESIDE = 28
 # arguments of train.train: what is counted, and what a program is compiled of besides
 COUNTED = ("config", "method", "optimizer", "frozen_dtype", "mesh", "logical_axis_rules")
 COMPILED = (
@@ -86,13 +85,13 @@ def cost(
 
     frozen_parameters: θ's that do not move; tuned_parameters: those that do; tuned_fraction: tuned
     over all; frozen_bytes_per_device: what does not move as frozen_dtype holds it, on each device
-    of the mesh; checkpoint_bytes: tuned, optimizer slots, step and best; artifact_bytes: what is
-    exported.
+    of the mesh; checkpoint_bytes: a run's state and its checksum; artifact_bytes: what is exported.
     """
     theta = t5.abstract_params(config)
     frozen, taken = jax.eval_shape(method.split, theta)
     tuned = method.abstract(config, theta)
     slots = jax.eval_shape(optimizer.build(method.axes(config, tuned)).init, tuned)
+    state = jax.eval_shape(training_step.first_state, tuned, slots)
     partitioner = sharding.Partitioner.plan(mesh, logical_axis_rules)
     held, moved = _count(frozen), _count(tuned)
     return {
@@ -100,7 +99,7 @@ def cost(
         "tuned_parameters": moved,
         "tuned_fraction": moved / (held + moved),
         "frozen_bytes_per_device": _frozen_bytes(config, taken, frozen_dtype, partitioner),
-        "checkpoint_bytes": _bytes(tuned) + _bytes(slots) + BESIDE,
+        "checkpoint_bytes": _bytes(jax.eval_shape(checkpoints.signed, state)),
         "artifact_bytes": _bytes(jax.eval_shape(method.export, tuned)),
     }
 

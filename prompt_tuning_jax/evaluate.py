@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from prompt_tuning_jax import cache, data, hosts, prefetch, scoring, sharding, tasks
+from prompt_tuning_jax.batches import EvaluationSet
 from prompt_tuning_jax.decoding import Greedy, keys
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.losses import Loss
@@ -55,7 +56,7 @@ class Evaluation:
         self._decoder, self._loss, self._partitioner = decoder, loss, partitioner
         self._rng = jax.random.key(seed)
         rows = partitioner.pieces("batch")
-        self._batches = data.EvaluationSet(self._tokens, -(-batch_size // rows) * rows)
+        self._batches = EvaluationSet(self._tokens, -(-batch_size // rows) * rows)
         self._labels = self._label_tokens()
 
     def _label_tokens(self) -> np.ndarray | None:
@@ -135,8 +136,7 @@ class Evaluation:
 
     def _inputs(self) -> Iterator[tuple[np.ndarray, dict[str, jax.Array]]]:
         """Every batch's examples, and itself on the devices: each process makes its rows."""
-        for number, examples in enumerate(self._batches.examples):
-            rows = self._batches.batch(number, *self._partitioner.share)
+        for rows, examples in self._batches.batches(*self._partitioner.share):
             yield examples, self._partitioner.put_batch(rows)
 
     def _predict(self, model, theta, tuned) -> list[str]:

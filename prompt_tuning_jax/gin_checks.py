@@ -18,13 +18,13 @@ from typing import Any
 import gin
 from gin import config_parser
 
+from prompt_tuning_jax import plain_types
 from prompt_tuning_jax.command_line import nearest
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.gin_files import MACRO, Binding, Reference, Source, references
 
 Node = tuple[tuple[str, ...], Any]  # scopes, and the function or class that runs in them
 GINS = {f"gin.{name}": getattr(gin.config, name) for name in ("macro", "singleton", "constant")}
-_PLAIN = {"int", "float", "bool", "str", "None"}
 
 
 def macros(bindings: Iterable[Binding]) -> dict[str, Binding]:
@@ -159,13 +159,13 @@ class Configuration:
         for (scopes, target), bindings in reached.bindings.items():
             for name, binding in bindings.items():
                 parameter = None if target is gin.config.macro else parameters(target).get(name)
-                allowed = _plain_types(parameter)
+                # one without an annotation is of no plain type
+                allowed = plain_types.names(parameter.annotation if parameter else Any)
                 source = self._literal(binding, scopes)
-                if not allowed or source is None:
+                if not allowed <= plain_types.SCALARS or source is None:
                     continue
                 value = source.value
-                given = "None" if value is None else type(value).__name__
-                if given not in allowed and not (given == "int" and "float" in allowed):
+                if not plain_types.fits(value, allowed):
                     wanted = " or ".join(sorted(allowed))
                     setting = source.name if source is binding else f"{source.name} ({name})"
                     raise UserError(f"{source.place}: {setting} must be {wanted}, not {value!r}")
@@ -243,13 +243,3 @@ def _check_parameter(target: Any, binding: Binding) -> None:
         hint = nearest(binding.parameter, names) or f"it has {', '.join(names) or 'none'}"
         message = f"{binding.place}: {binding.selector} has no parameter {binding.parameter}"
         raise UserError(_line(message, hint))
-
-
-def _plain_types(parameter: inspect.Parameter | None) -> set[str]:
-    """The names in an annotation such as `int | None`; empty when others are among them."""
-    if parameter is None or parameter.annotation is parameter.empty:
-        return set()
-    annotation = parameter.annotation
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    names = {name.strip() for name in text.split("|")}
-    return names if names <= _PLAIN else set()

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning_jax import artifacts, data, run_dir, scoring, t5, tasks
+from prompt_tuning_jax import artifacts, data, plain_types, run_dir, scoring, t5, tasks
+from prompt_tuning_jax.batches import Batch, TrainingBatches
 from prompt_tuning_jax.checkpoints import Checkpoints
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.evaluate import Evaluation
@@ -91,23 +92,11 @@ def _replaced(given: Any, path: str, value: Any, said: str) -> Any:
         value = _replaced(old, rest, value, said)
     elif dataclasses.is_dataclass(old) and not dataclasses.is_dataclass(value):
         raise UserError(f"{said} = {value!r}: one such as @{type(old).__name__}()")
-    elif not isinstance(value, jax.Array) and not _fits(value, str(field.type)):
-        raise UserError(f"{said} = {value!r}: it must be {field.type}")
+    elif not isinstance(value, jax.Array):
+        names = plain_types.names(field.type)
+        if names <= plain_types.SCALARS and not plain_types.fits(value, names):
+            raise UserError(f"{said} = {value!r}: it must be {field.type}")
     return dataclasses.replace(given, **{name: value})
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """Of an annotation such as "int | None"; whatever fits one with other types in it."""
-    plain: dict[str, tuple[type, ...]] = {
-        "None": (type(None),),
-        "int": (int,),
-        "float": (int, float),
-        "str": (str,),
-    }
-    names = annotation.split(" | ")
-    if not plain.keys() >= set(names):
-        return True
-    return not isinstance(value, bool) and any(isinstance(value, plain[n]) for n in names)
 
 
 def at_rate(optimizer: Any, rate: Any) -> Any:
@@ -189,7 +178,7 @@ class Run:
         )
         mixture = [(t, rate) for t, (_, rate) in zip(train, self.trained_on, strict=True)]
         few, seed = self.own.k_shot, self.own.random_seed
-        self.batches = data.TrainingBatches(mixture, k_shot=few, seed=seed, **batching)
+        self.batches = TrainingBatches(mixture, k_shot=few, seed=seed, **batching)
         self.batches.batch(0)  # a corpus that cannot be read is refused before anything is written
         self.evaluations = [Evaluation(tokens, **evaluating) for tokens in held]
 
@@ -339,7 +328,7 @@ def stacked(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def one_shape(batches: Sequence[data.Batch]) -> list[data.Batch]:
+def one_shape(batches: Sequence[Batch]) -> list[Batch]:
     """Batches of several runs in one shape, the largest of each array's, padded with 0."""
     shapes = {
         name: np.max([batch[name].shape for batch in batches], 0).tolist() for name in batches[0]

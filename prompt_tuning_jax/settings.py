@@ -11,33 +11,14 @@ import dataclasses
 import importlib
 import re
 import sys
-from collections.abc import Callable
 from typing import Any
 
+from prompt_tuning_jax import plain_types
 from prompt_tuning_jax.errors import UserError
 
 OURS = "prompt_tuning_jax."
 # the modules that a file may name into being; what their settings are made of they import
 METHODS = re.compile(r"prompt_tuning_jax\.methods\.\w+")
-
-
-def _whole(value: Any) -> bool:
-    # what JAX counts in
-    return type(value) is int and abs(value) < 2**31
-
-
-def _words(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(word, str) for word in value)
-
-
-PLAIN: dict[str, Callable[[Any], bool]] = {
-    "int": _whole,
-    "float": lambda value: _whole(value) or isinstance(value, float),
-    "bool": lambda value: isinstance(value, bool),
-    "str": lambda value: isinstance(value, str),
-    "tuple[str, ...]": _words,
-    "None": lambda value: value is None,
-}
 
 
 def encode(value: Any) -> Any:
@@ -92,15 +73,16 @@ def decode(value: Any) -> Any:
 
 
 def _check(cls: type, fields: dict[str, Any]) -> None:
-    """UserError where a field is annotated with plain types and its value is of none of them."""
+    """UserError where a field is annotated with plain types and its value is of none of them, or is
+    a number that JAX cannot count with."""
     for field in dataclasses.fields(cls):
-        # with `from __future__ import annotations` a text
-        text = field.type.__name__ if isinstance(field.type, type) else str(field.type)
-        names, value = {name.strip() for name in text.split("|")}, fields.get(field.name)
-        if field.name not in fields or not names <= set(PLAIN):
+        names, value = plain_types.names(field.type), fields.get(field.name)
+        if field.name not in fields or not names <= {*plain_types.SCALARS, plain_types.WORDS}:
             continue
-        if not any(PLAIN[name](value) for name in names):
-            raise UserError(f"{cls.__name__}.{field.name} is {value!r:.80}, not {text}")
+        large = type(value) is int and abs(value) >= 2**31
+        if large or not plain_types.fits(value, names):
+            wanted = getattr(field.type, "__name__", field.type)  # a type, or its text
+            raise UserError(f"{cls.__name__}.{field.name} is {value!r:.80}, not {wanted}")
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

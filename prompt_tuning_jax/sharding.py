@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -216,7 +217,7 @@ class Partitioner:
 
         return jax.tree_util.tree_map_with_path(place, opt_state)
 
-    @property
+    @functools.cached_property
     def share(self) -> tuple[int, int]:
         """(index, count): this process's devices hold the index-th of `count` equal parts of a
         batch's rows. Where "model" goes through several processes, these hold the same part."""

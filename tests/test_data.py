@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prompt_tuning_jax import cache, data
+from prompt_tuning_jax.batches import EvaluationSet, TrainingBatches
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks.sources import Generated
 from prompt_tuning_jax.tasks.task import LabelId, Task
@@ -92,7 +93,7 @@ def test_cut_inputs_are_counted_cold_and_warm(vocabulary, caplog, tmp_path):
 def test_batch_by_hand(vocabulary):
     task = task_of([("a cat", "True")])
     tokens = data.tokenise(task, "train", vocabulary, LENGTHS)
-    ((batch, examples),) = data.EvaluationSet(tokens, batch_size=2)
+    ((batch, examples),) = EvaluationSet(tokens, batch_size=2).batches()
     cat, true = vocabulary.encode("a cat"), vocabulary.encode("True")[:3]
     assert examples.tolist() == [0]
     assert {array.dtype for array in batch.values()} == {np.dtype(np.int32)}
@@ -195,7 +196,7 @@ def test_tokens_of_another_vocabulary_are_refused(vocabulary):
 )
 @settings(deadline=None)
 def test_each_example_once_an_epoch(vocabulary, size, batch_size, seed, steps):
-    batches = data.TrainingBatches([(numbered(vocabulary, size), 1)], batch_size, seed)
+    batches = TrainingBatches([(numbered(vocabulary, size), 1)], batch_size, seed)
     order = [n for step in range(steps) for n in drawn(batches.batch(step))]
     for start in range(0, len(order) - size + 1, size):
         assert sorted(order[start : start + size]) == list(range(size))
@@ -203,8 +204,8 @@ def test_each_example_once_an_epoch(vocabulary, size, batch_size, seed, steps):
 
 def test_epochs_and_seeds_differ(vocabulary):
     tokens = numbered(vocabulary, 50)
-    first, second = (drawn(data.TrainingBatches([(tokens, 1)], 50, 3).batch(s)) for s in (0, 1))
-    other = drawn(data.TrainingBatches([(tokens, 1)], 50, 4).batch(0))
+    first, second = (drawn(TrainingBatches([(tokens, 1)], 50, 3).batch(s)) for s in (0, 1))
+    other = drawn(TrainingBatches([(tokens, 1)], 50, 4).batch(0))
     assert first != second and first != other and first != sorted(first)
 
 
@@ -212,8 +213,8 @@ def test_epochs_and_seeds_differ(vocabulary):
 @settings(deadline=None, max_examples=25)
 def test_a_batch_is_a_function_of_seed_and_step(vocabulary, step, seed, hosts):
     mixture = [(numbered(vocabulary, 7), 2), (numbered(vocabulary, 40), 1)]
-    resumed = data.TrainingBatches(mixture, 12, seed).batch(step)
-    running = data.TrainingBatches(mixture, 12, seed)
+    resumed = TrainingBatches(mixture, 12, seed).batch(step)
+    running = TrainingBatches(mixture, 12, seed)
     for before in range(max(step - 2, 0), step):
         running.batch(before)
     parts = [running.batch(step, host, hosts) for host in range(hosts)]
@@ -222,7 +223,7 @@ def test_a_batch_is_a_function_of_seed_and_step(vocabulary, step, seed, hosts):
 
 
 def test_hosts_must_share_evenly(vocabulary):
-    batches = data.TrainingBatches([(numbered(vocabulary, 7), 1)], 12, 0)
+    batches = TrainingBatches([(numbered(vocabulary, 7), 1)], 12, 0)
     with pytest.raises(UserError, match="batch size 12 does not divide among 5 processes"):
         batches.batch(0, 0, 5)
 
@@ -233,7 +234,7 @@ def who(vocabulary, rates, steps, batch_size=512):
     for number, rate in enumerate(rates):
         tokens = numbered(vocabulary, 1, f"task{number}")
         sets.append((dataclasses.replace(tokens, inputs=data.Ragged.of([[3 + number]])), rate))
-    batches = data.TrainingBatches(sets, batch_size, 0)
+    batches = TrainingBatches(sets, batch_size, 0)
     counts = collections.Counter(n for step in range(steps) for n in drawn(batches.batch(step)))
     return [counts[number] for number in range(len(rates))]
 
@@ -258,7 +259,7 @@ def test_a_rare_task_has_its_turn(vocabulary):
 def test_each_task_of_a_mixture_keeps_its_own_epochs(vocabulary):
     sets = [(numbered(vocabulary, 5), 1), (numbered(vocabulary, 9), 1)]
     shifted = dataclasses.replace(sets[1][0], inputs=data.Ragged.of([[60 + n] for n in range(9)]))
-    batches = data.TrainingBatches([sets[0], (shifted, 1)], 64, 0)
+    batches = TrainingBatches([sets[0], (shifted, 1)], 64, 0)
     order = [n for step in range(10) for n in drawn(batches.batch(step))]
     for size, own in ((5, [n for n in order if n < 57]), (9, [n - 57 for n in order if n >= 57])):
         assert len(own) > 200
@@ -270,7 +271,7 @@ def test_proportional_rates_are_sizes(vocabulary):
     big, small = numbered(vocabulary, 60), numbered(vocabulary, 20)
     small = dataclasses.replace(small, inputs=data.Ragged.of([[80 + n] for n in range(20)]))
     mixture = [(big, "proportional"), (small, "proportional")]
-    batches = data.TrainingBatches(mixture, 512, 1)
+    batches = TrainingBatches(mixture, 512, 1)
     share = np.mean([n < 77 for step in range(8) for n in drawn(batches.batch(step))])
     assert abs(share - 0.75) < 4 * (3 / 16 / 4096) ** 0.5
 
@@ -278,7 +279,7 @@ def test_proportional_rates_are_sizes(vocabulary):
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), "equal", None])
 def test_bad_rates(vocabulary, rate):
     with pytest.raises(UserError, match="task numbered: rate .* is no positive number"):
-        data.TrainingBatches([(numbered(vocabulary, 2), rate)], 2, 0)
+        TrainingBatches([(numbered(vocabulary, 2), rate)], 2, 0)
 
 
 def labelled(vocabulary, count):
@@ -294,19 +295,19 @@ def test_k_shot_takes_k_of_each_label(vocabulary):
     tokens = labelled(vocabulary, 30)
     chosen = {}
     for seed in range(3):
-        batch = data.TrainingBatches([(tokens, 1)], 8, seed, k_shot=4).batch(0)
+        batch = TrainingBatches([(tokens, 1)], 8, seed, k_shot=4).batch(0)
         numbers = drawn(batch)
         assert len(set(numbers)) == 8
         assert sum(n % 3 == 0 for n in numbers) == 4
         # And no others, ever after.
-        later = data.TrainingBatches([(tokens, 1)], 8, seed, k_shot=4).batch(99)
+        later = TrainingBatches([(tokens, 1)], 8, seed, k_shot=4).batch(99)
         assert sorted(drawn(later)) == sorted(numbers)
         chosen[seed] = frozenset(numbers)
     assert len(set(chosen.values())) == 3
 
 
 def test_k_shot_of_free_text_is_per_task(vocabulary):
-    batches = data.TrainingBatches([(numbered(vocabulary, 20), 1)], 5, 0, k_shot=5)
+    batches = TrainingBatches([(numbered(vocabulary, 20), 1)], 5, 0, k_shot=5)
     assert sorted(drawn(batches.batch(0))) == sorted(drawn(batches.batch(7)))
 
 
@@ -315,12 +316,12 @@ def test_bad_k_shot(vocabulary, k_shot):
     with pytest.raises(
         UserError, match=f"k_shot {k_shot}: task made_up allows 1 to .*0, the number"
     ):
-        data.TrainingBatches([(labelled(vocabulary, 30), 1)], 8, 0, k_shot=k_shot)
+        TrainingBatches([(labelled(vocabulary, 30), 1)], 8, 0, k_shot=k_shot)
 
 
 def test_negative_seed(vocabulary):
     with pytest.raises(UserError, match="seed -1: must not be negative"):
-        data.TrainingBatches([(numbered(vocabulary, 2), 1)], 2, -1)
+        TrainingBatches([(numbered(vocabulary, 2), 1)], 2, -1)
 
 
 def reverse_or_not(ids, rng, vocabulary, lengths):
@@ -334,15 +335,15 @@ def test_objective_is_drawn_anew_each_time(vocabulary):
     task = task_of([("", document)], objective=reverse_or_not)
     tokens = data.tokenise(task, "train", vocabulary, LENGTHS)
     assert tokens.cut == {"inputs": 0, "targets": 0}
-    rows = data.TrainingBatches([(tokens, 1)], 32, 0).batch(5)["encoder_input_tokens"].tolist()
+    rows = TrainingBatches([(tokens, 1)], 32, 0).batch(5)["encoder_input_tokens"].tolist()
     ids = vocabulary.encode(document)
     assert len(ids) > 12
     forwards, backwards = [*ids[:11], 1], [*ids[::-1][:11], 1]
     assert {tuple(row) for row in rows} == {tuple(forwards), tuple(backwards)}
-    again = data.TrainingBatches([(tokens, 1)], 32, 0).batch(5)["encoder_input_tokens"].tolist()
+    again = TrainingBatches([(tokens, 1)], 32, 0).batch(5)["encoder_input_tokens"].tolist()
     assert again == rows
     # Evaluation draws the same each time.
-    evaluation = data.EvaluationSet(tokens, 1)
+    evaluation = EvaluationSet(tokens, 1)
     assert evaluation.batch(0)["encoder_input_tokens"].tolist() == (
         evaluation.batch(0)["encoder_input_tokens"].tolist()
     )
@@ -351,9 +352,9 @@ def test_objective_is_drawn_anew_each_time(vocabulary):
 @given(size=st.integers(1, 30), batch_size=st.integers(1, 12))
 @settings(deadline=None)
 def test_evaluation_sees_each_example_once(vocabulary, size, batch_size):
-    evaluation = data.EvaluationSet(numbered(vocabulary, size), batch_size)
+    evaluation = EvaluationSet(numbered(vocabulary, size), batch_size)
     seen = []
-    for batch, examples in evaluation:
+    for batch, examples in evaluation.batches():
         real = len(examples)
         assert batch["encoder_input_tokens"].shape == (batch_size, 8)
         assert not batch["encoder_input_tokens"][real:].any()
@@ -365,7 +366,7 @@ def test_evaluation_sees_each_example_once(vocabulary, size, batch_size):
 
 
 def test_hosts_share_an_evaluation_batch(vocabulary):
-    evaluation = data.EvaluationSet(numbered(vocabulary, 7), 4)
+    evaluation = EvaluationSet(numbered(vocabulary, 7), 4)
     for index in range(2):
         parts = [evaluation.batch(index, host, 2) for host in range(2)]
         for name, rows in evaluation.batch(index).items():

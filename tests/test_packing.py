@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prompt_tuning_jax import data, packing, t5, training_step
+from prompt_tuning_jax.batches import TrainingBatches
 from prompt_tuning_jax.losses import NORMALIZATIONS, Loss
 from prompt_tuning_jax.methods.full import Full
 from prompt_tuning_jax.methods.lora import LoRA
@@ -181,7 +182,7 @@ def tokens(tmp_path_factory):
 
 
 def batches(tokens, **settings):
-    return data.TrainingBatches([(tokens, 1)], 16, 3, **settings)
+    return TrainingBatches([(tokens, 1)], 16, 3, **settings)
 
 
 def unpacked(batch):

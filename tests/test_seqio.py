@@ -15,6 +15,7 @@ seqio = pytest.importorskip("seqio")
 import tensorflow as tf  # noqa: E402
 
 from prompt_tuning_jax import data, packing, scoring, tasks  # noqa: E402
+from prompt_tuning_jax.batches import EvaluationSet  # noqa: E402
 from prompt_tuning_jax.errors import UserError  # noqa: E402
 from prompt_tuning_jax.tasks import pretraining, sentinel, seqio_adapter  # noqa: E402
 from prompt_tuning_jax.tasks.sources import Generated  # noqa: E402
@@ -112,7 +113,7 @@ def check_batches(name, file, lengths, folder, split, extra_ids=100):
     theirs = list(dataset.as_numpy_iterator())
     tokens = data.tokenise(task, split, Vocabulary(file, extra_ids), lengths, folder)
     assert len(theirs) == len(tokens)
-    for batch, examples in data.EvaluationSet(tokens, 16):
+    for batch, examples in EvaluationSet(tokens, 16).batches():
         rows = [theirs[example] for example in examples]
         assert batch.keys() == rows[0].keys()
         for feature in batch:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prompt_tuning_jax import data
+from prompt_tuning_jax.batches import TrainingBatches
 from prompt_tuning_jax.errors import UserError
 from prompt_tuning_jax.tasks import corpora, objectives
 from prompt_tuning_jax.tasks.text_files import Text
@@ -143,7 +144,7 @@ def test_a_window_is_what_the_objective_makes_a_full_row_of(
     vocabulary = Vocabulary(str(shared / "data/vocab/cc_all.32000.sentencepiece.model"))
     task = task_of([["word " * 5 * size]], objective)
     assert Windows(task, "train", vocabulary, lengths).size == size
-    batches = data.TrainingBatches([(data.training_set(task, vocabulary, lengths), 1.0)], 4, 0)
+    batches = TrainingBatches([(data.training_set(task, vocabulary, lengths), 1.0)], 4, 0)
     batch = batches.batch(0)
     inputs = (batch["encoder_input_tokens"] != 0).sum(axis=1)
     targets = (batch["decoder_target_tokens"] != 0).sum(axis=1)
@@ -337,8 +338,8 @@ def test_a_mixture_of_corpora_and_a_task(vocabulary, tmp_path, cache):
         (data.training_set(task, vocabulary, LENGTHS), rate)
         for task, rate in ((one, 1.0), (two, 2.0), (reviews(tmp_path), 1.0))
     ]
-    batches = data.TrainingBatches(mixture, 64, seed=5)
-    again = data.TrainingBatches(mixture, 64, seed=5)
+    batches = TrainingBatches(mixture, 64, seed=5)
+    again = TrainingBatches(mixture, 64, seed=5)
     found = collections.Counter()
     e, el = (vocabulary.encode(letter)[-1] for letter in "el")
     for step in range(32):
@@ -372,7 +373,7 @@ def test_hosts_draw_the_objectives_of_their_own_rows(vocabulary, tmp_path, cache
         corpus = task_of([["e " * 40], ["l o " * 30]], objective)
         mixture = [(task, 1.0) for task in (corpus, reviews(tmp_path))]
         made = [(data.training_set(task, vocabulary, LENGTHS), rate) for task, rate in mixture]
-        return data.TrainingBatches(made, 16, seed=5)
+        return TrainingBatches(made, 16, seed=5)
 
     alone, counted = batches(objectives.PrefixLM()), Counted()
     together = batches(counted)
@@ -391,11 +392,11 @@ def test_hosts_draw_the_objectives_of_their_own_rows(vocabulary, tmp_path, cache
 def test_what_a_corpus_cannot_tell(vocabulary, tmp_path, cache):
     tokens = data.training_set(task_of(SOME), vocabulary, LENGTHS)
     with pytest.raises(UserError, match="task own: the size of a corpus is not known"):
-        data.TrainingBatches([(tokens, "proportional")], 8, 0)
+        TrainingBatches([(tokens, "proportional")], 8, 0)
     with pytest.raises(UserError, match="k_shot 4: task own has no labels"):
-        data.TrainingBatches([(tokens, 1.0)], 8, 0, k_shot=4)
+        TrainingBatches([(tokens, 1.0)], 8, 0, k_shot=4)
     with pytest.raises(UserError, match="PACK: task .*'s windows fill their rows"):
-        data.TrainingBatches([(tokens, 1.0)], 8, 0, pack=True)
+        TrainingBatches([(tokens, 1.0)], 8, 0, pack=True)
     with pytest.raises(UserError, match="2 tokens or more"):
         data.training_set(task_of(SOME), vocabulary, {"inputs": 1, "targets": 8})
 
