@@ -15,9 +15,12 @@ METADATA := setup.py pyproject.toml constraints.txt
 demo: .venv/installed
 	.venv/bin/python -m prompt_tuning_jax.demo
 
-# A file's tests stay together: they share what was trained for them.
+# A file's tests stay together, for they share what was trained for them; files in their order, for
+# those with the fewest tests are not the shortest.
+WORKERS := --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
 test: lint types
-	.venv/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+	.venv/bin/python -m pytest $(WORKERS)
 
 lint: .venv/installed
 	.venv/bin/ruff check .
@@ -30,8 +33,7 @@ types: .venv/installed
 
 # What TPU slices need (libtpu) is compiled here too: `make test` leaves its wheel of 213 MB out.
 parity: .venv-parity/installed
-	.venv-parity/bin/python -m pytest tests/parity
-	JAX_PLATFORMS=cpu .venv-parity/bin/python -m pytest tests/test_topology.py
+	JAX_PLATFORMS=cpu .venv-parity/bin/python -m pytest $(WORKERS) tests/parity tests/test_topology.py
 
 wheel: .venv/installed
 	rm -rf build/lib build/bdist.*

@@ -47,7 +47,7 @@ class Refused(Exception):
 
 def described(size: str, *flags: str) -> dict:
     """What `describe` says of a model of that size."""
-    command = ["nice", "-n", "10", sys.executable, "-m", "prompt_tuning_jax.describe"]
+    command = [sys.executable, "-m", "prompt_tuning_jax.describe"]
     done = subprocess.run(
         [*command, f"--gin_file=models/t5_1_1_{size}.gin", *flags], capture_output=True, text=True
     )

@@ -35,19 +35,34 @@ class Keys(NamedTuple):
 def attention(q: jax.Array, groups: Sequence[Keys], drop=lambda weights: weights) -> jax.Array:
     """softmax(q k^T + bias) v over all groups together, T5's without the division by sqrt(K).
 
-    q [B,T,H,K] -> [B,T,H,K] in q's dtype. drop: what is dropped of the weights [B,H,T,S].
+    q [B,T,H,K] -> [B,T,H,K] in q's dtype. drop: what is dropped of a group's weights [B,H,T,S].
     """
-    # [B,H,T,S], S over all groups
-    scores = jnp.concatenate([_scores(q, group) for group in groups], -1)
-    weights = drop(jax.nn.softmax(scores, -1)).astype(q.dtype)
-    out, start = jnp.zeros((), q.dtype), 0
-    for group in groups:
+    # [B,H,T,S] of each group
+    weights = softmax(tuple(_scores(q, group) for group in groups))
+    out = jnp.zeros((), q.dtype)
+    for group, part in zip(groups, weights, strict=True):
         spec = "bhts,shk->bthk" if group.v.ndim == 3 else "bhts,bshk->bthk"
-        stop = start + group.v.shape[-3]
         # [B,T,H,K]
-        out += jnp.einsum(spec, weights[..., start:stop], group.v.astype(q.dtype))
-        start = stop
+        out += jnp.einsum(spec, drop(part).astype(q.dtype), group.v.astype(q.dtype))
     return out
+
+
+@jax.custom_jvp
+def softmax(scores: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """The softmax over the last axes of all arrays together, [B,H,T,S] each: as that of the joined
+    scores, which would be a copy of them, and of the weights on the way back, in memory."""
+    largest = functools.reduce(jnp.maximum, [part.max(-1, keepdims=True) for part in scores])
+    powers = [jnp.exp(part - largest) for part in scores]
+    total = sum(part.sum(-1, keepdims=True) for part in powers)
+    return tuple(part / total for part in powers)
+
+
+@softmax.defjvp
+def _softmax_jvp(primals, tangents):
+    weights = softmax(*primals)
+    pairs = [*zip(weights, tangents[0], strict=True)]
+    mean = sum((weight * moved).sum(-1, keepdims=True) for weight, moved in pairs)
+    return weights, tuple(weight * (moved - mean) for weight, moved in pairs)
 
 
 def _scores(q: jax.Array, group: Keys) -> jax.Array:

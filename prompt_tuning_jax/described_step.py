@@ -118,8 +118,11 @@ def cost(
 
     Bytes: argument_, output_ (aliased_ of them in place of arguments), temporary_ and peak_bytes,
     as the compiler has laid them; flops, hbm_bytes and collectives: `compiled_cost.Work`, of all
-    rounds of loops. With a chip: whether it fits, seconds and what limits it. Where the compiler
-    found no room there are used_bytes alone, and what it said. rounds: `compiled_cost.read`'s.
+    rounds of loops. With a chip: whether it fits, which is whether used_bytes do (arguments,
+    temporaries with the gaps between them, and results: a compiler without the chip refuses a
+    program by its peak_bytes, and compiles some that no chip could load), seconds and what limits
+    it. Where the compiler found no room there are used_bytes alone, and what it said. rounds:
+    `compiled_cost.read`'s.
     """
     try:
         compiled = lowered.compile()
@@ -143,7 +146,8 @@ def cost(
     }
     program = compiled_cost.read(compiled.as_text() or "", devices, rounds)
     if chip is not None:
-        facts = {"fits": True, "memory_bytes": chip.memory} | facts
+        fits = facts["used_bytes"] <= chip.memory
+        facts = {"fits": fits, "memory_bytes": chip.memory} | facts
     facts |= _work(program.work, chip)
     if program.open_loop.hbm_bytes:
         facts["a_round"] = _work(program.open_loop, chip)

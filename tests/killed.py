@@ -11,11 +11,14 @@ import mmap
 import pathlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
+
+from prompt_tuning_jax import hosts
 
 # what the main thread is at; and the thread that writes checkpoints, beside it
 PHASES = ("start", "opening the folder", "training", "evaluation", "artifact writing")
@@ -42,41 +45,99 @@ def finish(
 
     Fewer kills where the run is finished before, or does not come to what is aimed at.
     """
-    phases = job.folder / f"{model_dir}.phase"
-    command = [sys.executable, __file__, str(phases), *flags, f"--gin.MODEL_DIR={model_dir}"]
     died: list[str] = []
     while True:
-        phases.write_bytes(bytes(_SIZE))
-        with (
-            subprocess.Popen(
-                command,
-                cwd=job.folder,
-                env=job.environment(),
-                stderr=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-            ) as process,
-            phases.open("r+b") as file,
-            mmap.mmap(file.fileno(), _SIZE) as seen,
-        ):
+        with _Start(job, model_dir, flags) as started:
             if len(died) < len(aims):
-                aim = aims[len(died)]
-                _wait(process, seen, aim, rng)
-                time.sleep(rng.uniform(0, LASTS[aim]))
-                process.send_signal(kill)
-            _, said = process.communicate()
-            if process.returncode == 0:
+                _kill(started, aims[len(died)], rng, kill)
+            status = started.process.wait()
+            if status == 0:
                 return died
             # SIGTERM is 143 where training has begun
-            assert process.returncode in (-kill, 128 + kill), said.decode()[-3000:]
-            died.append(PHASES[seen[0]] + (f" + {WRITING}" if seen[_SIZE - 1] else ""))
+            assert status in (-kill, 128 + kill), started.said()
+            died.append(started.phase())
 
 
-def _wait(process, seen, aim: str, rng: random.Random) -> None:
-    """Until it is entered for the first to fourth time, or the process has ended."""
+def finish_together(
+    job, model_dir: str, flags: list[str], aims: list[str], rng: random.Random, seconds: float
+) -> list[tuple[str, str]]:
+    """As `finish`, by two processes, one of which is killed -> what it was at, and how the other
+    ended: its status and its last line.
+
+    The other must end within `seconds`, and with what JAX or we say of a process that was lost.
+    """
+    ended: list[tuple[str, str]] = []
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        where = [f"--coordinator_address={address}", "--process_count=2"]
+        with contextlib.ExitStack() as both:
+            started = [
+                both.enter_context(
+                    _Start(job, model_dir, [*flags, *where, f"--process_index={index}"], index)
+                )
+                for index in range(2)
+            ]
+            victim = rng.choice(started)
+            (other,) = (one for one in started if one is not victim)
+            if len(ended) < len(aims):
+                _kill(victim, aims[len(ended)], rng, signal.SIGKILL)
+            statuses = [victim.process.wait(), other.process.wait(seconds)]
+            if statuses == [0, 0]:
+                return ended
+            assert statuses[0] == -signal.SIGKILL, victim.said()
+            lines = [line for line in other.said().splitlines() if line[:1] != "["]
+            # 2: before they had come together
+            assert statuses[1] in (0, 2, hosts.LOST, -signal.SIGABRT), other.said()
+            line = lines[-1] if lines and statuses[1] else ""
+            ended.append((victim.phase(), f"{statuses[1]}: {line:.90}"))
+
+
+class _Start:
+    """A process of the training command, killed when it is left, and the file of what it is at."""
+
+    def __init__(self, job, model_dir: str, flags: list[str], index: int = 0):
+        self._file = job.folder / f"{model_dir}.{index}.phase"
+        self._file.write_bytes(bytes(_SIZE))
+        self._errors = job.folder / f"{model_dir}.{index}.errors"
+        command = [sys.executable, __file__, str(self._file), *flags]
+        with self._errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*command, f"--gin.MODEL_DIR={model_dir}"],
+                cwd=job.folder,
+                env=job.environment(),
+                stderr=errors,
+                stdout=subprocess.DEVNULL,
+            )
+        with self._file.open("r+b") as file:
+            self.seen = mmap.mmap(file.fileno(), _SIZE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.kill()
+        self.process.wait()
+        self.seen.close()
+
+    def phase(self) -> str:
+        """What it is at, or was when it died."""
+        return PHASES[self.seen[0]] + (f" + {WRITING}" if self.seen[_SIZE - 1] else "")
+
+    def said(self) -> str:
+        """The end of what it wrote to standard error."""
+        return self._errors.read_text()[-3000:]
+
+
+def _kill(started: _Start, aim: str, rng: random.Random, kill: int) -> None:
+    """Kills it a random time after it entered `aim` for the first to fourth time, if it does."""
     place = _COUNTS + [*PHASES, WRITING].index(aim)
     times = 0 if aim == "start" else 1 if aim == "opening the folder" else rng.randint(1, 4)
-    while process.poll() is None and seen[place] < times:
+    while started.process.poll() is None and started.seen[place] < times:
         time.sleep(0.0005)
+    time.sleep(rng.uniform(0, LASTS[aim]))
+    started.process.send_signal(kill)
 
 
 def difference(one: pathlib.Path, other: pathlib.Path) -> list[str]:

@@ -22,8 +22,7 @@ def test_every_file_damaged_in_every_way(tmp_path):
     written = damage.write(whole)
     for file in written:
         size = file.stat().st_size
-        faults = [*damage.whole_file(), *damage.at(size // 3, 2), *damage.at(size // 2, 6)]
-        for name, change in faults:
+        for name, change in (*damage.whole_file(), *damage.at(size // 2, 6)):
             step, lines = damage.outcome(whole, file, change, spoilt)
             steps.append(step)
             newer, aside = spoilt / "checkpoints" / "8", spoilt / "damaged" / "8"
@@ -36,7 +35,7 @@ def test_every_file_damaged_in_every_way(tmp_path):
             there.add(file.relative_to(whole / "checkpoints" / "8"))
             assert len(there) == len(written)
             assert not newer.exists()
-    assert steps.count(4) > 20 and steps.count(8) > 20
+    assert steps.count(4) > 15 and steps.count(8) > 15
 
 
 def test_values_that_orbax_reads_without_a_word(tmp_path):

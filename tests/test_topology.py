@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from prompt_tuning_jax import compiled_cost, launch, topologies
+from prompt_tuning_jax import compiled_cost, described_step, launch, topologies
 from prompt_tuning_jax.errors import UserError
 
 # B, T, U tokens, P prompt rows that see the input, S = P + T, D, F, V; H heads of K
@@ -282,6 +282,33 @@ def test_what_does_not_fit_is_told_also_of_a_model_alone():
     # the logits and their gradient alone
     assert facts["train"]["used_bytes"] > 2 * 4 * 4096 * 100 * 32128
     assert "15.75G" in facts["train"]["said"]
+
+
+@TPU
+@pytest.mark.parametrize(("rows", "fits"), [(2**16, True), (2**17 + 2**14, False)])
+def test_a_program_whose_gaps_leave_no_room_is_compiled_and_does_not_fit(rows, fits):
+    """libtpu looks at what lives at once, not at where it lies."""
+    slice_ = topologies.find("v5e:1x1")
+    place = jax.sharding.SingleDeviceSharding(slice_.devices[0])
+
+    @jax.checkpoint
+    def layer(x, kernel):
+        for _ in range(3):
+            x = jnp.tanh(x @ kernel)
+        return x, None
+
+    def loss(x, kernels):
+        return jnp.square(jax.lax.scan(layer, x, kernels)[0].astype(jnp.float32)).sum()
+
+    shapes = [
+        jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place)
+        for shape in ((rows, 4096), (8, 4096, 4096))
+    ]
+    facts = described_step.cost(jax.jit(jax.grad(loss)).lower(*shapes), 1, slice_.chip, 1)
+    assert facts["peak_bytes"] < slice_.chip.memory and facts["fits"] is fits
+    held = 8 * rows * 4096 * 2  # the layers' inputs, of which all are needed on the way back
+    assert facts["temporary_bytes"] > held
+    assert (facts["used_bytes"] <= slice_.chip.memory) is fits
 
 
 # ---- what cannot be ------------------------------------------------------------------------------
