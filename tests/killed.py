@@ -168,14 +168,20 @@ def _content(file: pathlib.Path) -> str:
 
 
 def _state(model_dir: pathlib.Path) -> dict[str, bytes]:
-    """The arrays of every run's newest checkpoint, read by Orbax alone."""
+    """The arrays of every run's newest checkpoint, read by Orbax alone, whoever wrote them."""
     import jax
     import orbax.checkpoint as ocp
 
-    arrays = {}
+    arrays, reader = {}, ocp.PyTreeCheckpointer()
     for folder in sorted(model_dir.rglob("checkpoints")):
         step = max(int(f.name) for f in folder.iterdir() if f.name.isdecimal())
-        tree = ocp.StandardCheckpointer().restore((folder / str(step) / "default").absolute())
+        place = (folder / str(step) / "default").absolute()
+        asked = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            reader.metadata(place).item_metadata.tree,
+            is_leaf=lambda leaf: hasattr(leaf, "shape"),
+        )
+        tree = reader.restore(place, args=ocp.args.PyTreeRestore(restore_args=asked))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             name = f"{folder.relative_to(model_dir)}/{step}{jax.tree_util.keystr(path)}"
             arrays[name] = np.asarray(leaf).tobytes()
