@@ -7,15 +7,17 @@ itself; elsewhere three flags, or the environment, tell.
 
 An error of one process is told to the others through JAX's coordination service, and all leave with
 its exit status. A process that dies without a word is missed by JAX itself: a collective over gloo
-fails at once, a heartbeat after `heartbeat_timeout`.
+fails at once, a heartbeat after `heartbeat_timeout`, which JAX answers with abort().
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -51,6 +53,7 @@ _CLUSTERS = (
 _FAILED, _GONE = "prompt_tuning_jax/failed", "prompt_tuning_jax/gone"
 # seconds: in which a process that is told of an error may find its own; that all have to leave in
 _GRACE, _LEAVING = 1, 10
+_AGAIN = "start the command again on every host, it goes on from the newest checkpoint"
 _ending = threading.Lock()
 # from then on an error may be this process's own
 _joining = False
@@ -138,6 +141,7 @@ def join(
         jax.config.update("jax_enable_compilation_cache", False)
     if jax.process_index():
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
     _watching.start()
 
 
@@ -302,14 +306,20 @@ def end(status: int, line: str, argv: Sequence[str] | None = None) -> int:
 def lost(error: Exception) -> str:
     """The line for an error that says that another process is not there any more; "" for others."""
     text = str(error)
-    said = r"Gloo|[Cc]oordination service|Connection (closed|reset) by peer"
+    said = r"Gloo|[Cc]oordination service|tasks are unhealthy|Connection (closed|reset) by peer"
     # a storage's connection is another matter
     if isinstance(error, OSError) or not re.search(said, text):
         return ""
-    return (
-        f"error: a process of this job was lost ({reason(error)}): start the command again on "
-        "every host, it goes on from the newest checkpoint"
-    )
+    return f"error: a process of this job was lost ({reason(error)}): {_AGAIN}"
+
+
+# a function of C's, for Python's own handlers wait for the main thread, which waits for the dead
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _aborted(_: int) -> None:
+    """What JAX's abort() ends in: a line below its own, and a stack trace's, on every host."""
+    line = f"error: JAX ended this process (above), most likely since another was lost: {_AGAIN}\n"
+    os.write(2, line.encode())
+    os._exit(LOST)
 
 
 def _client() -> Any:
