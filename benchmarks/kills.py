@@ -61,8 +61,8 @@ def together(job: tiny_run.Job, kills: int, rng: random.Random) -> None:
         ended, differing, number = ended + at, differing + len(found), number + 1
     print(
         f"\nRuns of two processes, one of which was killed {len(ended)} times: {number} finished "
-        f"runs, {differing} files that differ, {time.time() - began:.0f} s. The other had ended "
-        f"within {SECONDS} seconds every time:\n"
+        f"runs, {differing} files that differ, {time.time() - began:.0f} s. With "
+        f"`{' '.join(TOGETHER)}` the other had ended within {SECONDS} seconds every time:\n"
     )
     print("| killed in | its status and last line | times |\n|---|---|---:|")
     for (phase, end), count in sorted(collections.Counter(ended).items()):

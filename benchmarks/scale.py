@@ -2,10 +2,10 @@
 
     python benchmarks/scale.py --out=scale.json [--only=xxl] [--table=docs/scale.md]
 
-Needs libtpu (the extra tpu-topology) and no TPU. Every row is `describe --topology=…` in a process
-of its own, slices from the smallest on until one fits, for each with fewer and fewer examples at a
-time (NUM_MICROBATCHES). Goes on where --out was left; prints a Markdown table, into --table between
-its two marks.
+Needs libtpu (the extra tpu-topology) and no TPU. Every row is the training step of
+`describe --topology=…` in a process of its own, slices from the smallest on until one fits, for
+each with fewer and fewer examples at a time (NUM_MICROBATCHES). Goes on where --out was left;
+prints a Markdown table, into --table between its two marks.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -35,8 +36,8 @@ STEP = [
     "--gin.BATCH_SIZE=32",
     "--gin.ACTIVATION_DTYPE=bfloat16",
     "--gin.REMAT_POLICY=full",
+    "--gin.EVAL_TASKS=[]",  # the training step alone
 ]
-NO_DECODING = ["--gin.EVAL_TASKS=[]"]
 MICROBATCHES = (1, 8)
 MARKS = "<!-- made by benchmarks/scale.py -->", "<!-- until here -->"
 
@@ -45,18 +46,25 @@ class Refused(Exception):
     """`describe`'s error."""
 
 
+class Died(Exception):
+    """The compiler took the process with it."""
+
+
 def described(size: str, *flags: str) -> dict:
     """What `describe` says of a model of that size."""
     command = [sys.executable, "-m", "prompt_tuning_jax.describe"]
     done = subprocess.run(
         [*command, f"--gin_file=models/t5_1_1_{size}.gin", *flags], capture_output=True, text=True
     )
+    if done.returncode in (-signal.SIGSEGV, -signal.SIGABRT):
+        raise Died(f"libtpu died of signal {-done.returncode}")
     if done.returncode:
-        raise Refused(f"{' '.join(flags)}: {done.stderr.splitlines()[-1]}")
+        said = (done.stderr.splitlines() or [f"status {done.returncode}"])[-1]
+        raise Refused(f"{' '.join(flags)}: {said}")
     return json.loads(done.stdout)
 
 
-def found(size: str, kind: str, chip: str, decodes: bool) -> dict:
+def found(size: str, kind: str, chip: str) -> dict:
     """The smallest slice that fits and what it needs there; what was tried before."""
     flags = [*KINDS[kind], *([ROWS_ONCE] if "prompt" in kind else [])]
     counts, tried = described(size, STEP[0], *flags), []
@@ -72,14 +80,17 @@ def found(size: str, kind: str, chip: str, decodes: bool) -> dict:
             print(f"{size}, {kind}: {chip}:{shape}, {parts} microbatches …", flush=True)
             start = time.monotonic()
             try:
-                facts = described(size, *STEP, *flags, *more, *([] if decodes else NO_DECODING))
+                facts = described(size, *STEP, *flags, *more)
             except Refused as refused:
                 if "no multiple of MESH" in str(refused):
                     break  # fewer examples than devices
                 raise
+            except Died as died:
+                facts = {"train": {"fits": False, "said": str(died)}}
             seconds = time.monotonic() - start
             step = facts["train"]
-            print(f"  {'fits' if step['fits'] else 'does not fit'} ({seconds:.0f} s)", flush=True)
+            told = "fits" if step["fits"] else step.get("said", "does not fit")
+            print(f"  {told} ({seconds:.0f} s)", flush=True)
             here = {"slice": shape, "chips": chips, "microbatches": parts, "seconds": seconds}
             if step["fits"]:
                 return {**here, "facts": facts, "tried": tried}
@@ -88,14 +99,18 @@ def found(size: str, kind: str, chip: str, decodes: bool) -> dict:
 
 
 def _too_small(row: dict) -> str:
-    """The largest slice that did not do, with the fewest examples at a time, and what it needed."""
+    """The largest slice that did not do, with the fewest examples at a time, and what it needed;
+    of the slice itself, that with more of them the compiler died."""
     smaller = [one for one in row["tried"] if one["slice"] != row["slice"]]
     if not smaller:
-        return ""
+        said = [one["step"].get("said", "") for one in row["tried"]]
+        return next((f"with fewer microbatches {line}" for line in said if "died" in line), "")
     last = smaller[-1]
-    needed = last.get("least_bytes") or last["step"].get("used_bytes", 0)
-    least = "at least " if "least_bytes" in last else ""
-    return f"{last['slice']}: {least}{needed / 2**30:.1f} GiB"
+    if "least_bytes" in last:
+        return f"{last['slice']}: at least {last['least_bytes'] / 2**30:.1f} GiB"
+    step = last["step"]
+    needed = f"{step['used_bytes'] / 2**30:.1f} GiB" if "used_bytes" in step else step["said"]
+    return f"{last['slice']}: {needed}"
 
 
 def _line(name: str, row: dict) -> str:
@@ -129,7 +144,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("scale.json"))
     parser.add_argument("--only", help="one size")
-    parser.add_argument("--decode", nargs="*", default=["xxl"], help="sizes that are decoded too")
     parser.add_argument("--minutes", type=float, default=1e9, help="no row is begun after so many")
     parser.add_argument("--table", type=pathlib.Path, help="the page that has the table")
     flags = parser.parse_args()
@@ -141,7 +155,7 @@ def main() -> None:
                 name = f"{size}/{kind}/{chip}"
                 if name in rows or time.monotonic() - start > 60 * flags.minutes:
                     continue
-                rows[name] = found(size, kind, chip, size in flags.decode and "prompt" in kind)
+                rows[name] = found(size, kind, chip)
                 half = flags.out.with_suffix(".half")
                 half.write_text(json.dumps(rows, indent=1))
                 os.replace(half, flags.out)

@@ -102,6 +102,9 @@ class Checkpoints:
             # all processes take it or none
             if hosts.gathered(np.array(not why)).all():
                 why = _unlike(state.pop("checksum"), state, step)
+                # each has read what is not cut for itself
+                if not hosts.gathered(np.array(not why)).all():
+                    why = why or "another process read other values"
             else:
                 why = why or "another process cannot read it"
             if why:
@@ -154,6 +157,11 @@ class Checkpoints:
                     "start the same command again, it goes on from the one before"
                 )
 
+    def check(self) -> None:
+        """UserError where the last save has failed; waits for nothing."""
+        if self._writing is not None and self._writing.done():
+            self._wait()
+
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
@@ -195,7 +203,7 @@ def _tried(call: Callable, *args, **kwargs) -> tuple[Any, str]:
     """What a call of Orbax's returns, "" -> or None, and why it fails.
 
     Of broken files and full disks Orbax and TensorStore raise whatever there is; its threads and
-    tasks print it too, which is kept from the user.
+    tasks print it too, which is kept from the user. That another process was lost is raised.
     """
     asyncio_said = logging.getLogger("asyncio")
     before = threading.excepthook, sys.unraisablehook, asyncio_said.disabled
@@ -214,6 +222,8 @@ def _tried(call: Callable, *args, **kwargs) -> tuple[Any, str]:
         try:
             return call(*args, **kwargs), ""
         except Exception as error:
+            if hosts.several() and hosts.lost(error):
+                raise
             why = _short(error)
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             gc.collect()  # tasks that were not begun

@@ -81,7 +81,8 @@ def join(
     global _joining
     import jax  # here: the first lines of a command do not wait for it
 
-    if jax.distributed.is_initialized():
+    if jax.distributed.is_initialized():  # by whoever calls
+        _watch_over()
         return
     _joining = True
     required = str(multiprocess_gpu) == "True"
@@ -141,8 +142,7 @@ def join(
         jax.config.update("jax_enable_compilation_cache", False)
     if jax.process_index():
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
-    _watching.start()
+    _watch_over()
 
 
 def several() -> bool:
@@ -200,7 +200,7 @@ def _pod() -> bool:
     there are TPUs and nowhere else)."""
     from jax._src.clusters import GceTpuCluster, GkeTpuCluster
 
-    if os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu":
+    if (os.environ.get("JAX_PLATFORMS") or "tpu").split(",")[0] != "tpu":
         return False
     return any(
         c.is_env_present() and c.get_process_count() > 1 for c in (GkeTpuCluster, GceTpuCluster)
@@ -266,13 +266,14 @@ def meet() -> None:
     gathered(np.zeros((), np.int32))
 
 
-def share_sigterm() -> None:
-    """From now on SIGTERM ends no process, but is told to all (`stops`)."""
+def share_sigterm(first: int) -> None:
+    """From now on SIGTERM ends no process, but is told to all (`stops`, of steps after `first`)."""
     from jax._src import distributed
 
     sys.modules["jax"].config.update("jax_enable_preemption_service", True)
     if distributed.global_state.preemption_sync_manager is None:
         distributed.global_state.initialize_preemption_sync_manager()
+    stops(first)  # else one that comes before the first step is asked would be told of step 1
 
 
 def stops(step: int) -> bool:
@@ -292,7 +293,7 @@ def end(status: int, line: str, argv: Sequence[str] | None = None) -> int:
     """
     if not several():
         if line and (_joining or argv is None or not index_told(argv)):
-            print(line, file=sys.stderr)
+            _say(line)
         return status
     if not status:
         sys.modules["jax"].distributed.shutdown()  # waits for the others
@@ -318,8 +319,10 @@ def lost(error: Exception) -> str:
 def _aborted(_: int) -> None:
     """What JAX's abort() ends in: a line below its own, and a stack trace's, on every host."""
     line = f"error: JAX ended this process (above), most likely since another was lost: {_AGAIN}\n"
-    os.write(2, line.encode())
-    os._exit(LOST)
+    try:
+        os.write(2, line.encode())
+    finally:
+        os._exit(LOST)
 
 
 def _client() -> Any:
@@ -346,17 +349,30 @@ def _watch() -> None:
 _watching = threading.Thread(target=_watch, daemon=True)
 
 
+def _watch_over() -> None:
+    """From now on this process ends when another does."""
+    if not _watching.is_alive():
+        ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
+        _watching.start()
+
+
 def _leave(status: int, line: str) -> None:
     jax = sys.modules["jax"]
-    if line and first():
-        print(line, file=sys.stderr)
     told = {"process": jax.process_index(), "status": status, "line": line}
     with contextlib.suppress(Exception):  # another was first, or nobody is there to be told
         _client().key_value_set(_FAILED, json.dumps(told))
+    if first():
+        _say(line)
     with contextlib.suppress(Exception):  # not all come: one is dead
         # the first holds the service that the others are told by
         _client().wait_at_barrier(_GONE, 1000 * (3 if status == LOST else _LEAVING))
         time.sleep(0.5 if first() else 0)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     os._exit(status)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # a log on a full disk: the status tells
+        if line:
+            print(line, file=sys.stderr, flush=True)

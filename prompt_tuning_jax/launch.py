@@ -108,9 +108,6 @@ def main(
         status, line = _run(command, argv, package), ""
     except UserError as error:
         status, line = 2, f"error: {_said(error)}"
-        # a checkpoint that could not be written
-        if hosts.several() and (lost := hosts.lost(error)):
-            status, line = hosts.LOST, lost
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         status, line = 2, f"error: {_said(error)}"
     except BrokenPipeError:  # the reader of standard output has left: `infer … | head`

@@ -30,8 +30,8 @@ class Stop:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Stop]:
-    """Within: SIGTERM does not end the process, but is told.
+def watched(first: int) -> Iterator[Stop]:
+    """Within: SIGTERM does not end the process, but is told. first: the step before those asked.
 
     In the main thread; elsewhere Python takes no signals, and SIGTERM ends the process. Where there
     are several processes JAX takes it, and tells the others.
@@ -42,7 +42,7 @@ def watched() -> Iterator[Stop]:
         stop.told = True
 
     if hosts.several():
-        hosts.share_sigterm()
+        hosts.share_sigterm(first)
         yield stop
         return
     if threading.current_thread() is not threading.main_thread():

@@ -230,8 +230,10 @@ class Run:
         """Looks at the reports of steps before that one -> the last written one's step and loss.
 
         Not before one is to be written, unless `before` is infinite: to look waits for the devices.
-        UserError for a step that is not sound and was not skipped.
+        UserError for a step that is not sound and was not skipped, and for a checkpoint that could
+        not be written.
         """
+        self._checkpoints.check()
         told = None
         if before < math.inf and not any(w and step < before for step, _, w in self._untold):
             return None

@@ -277,20 +277,20 @@ def train(
     unfinished = [run for run in every if not run.stopped(early_stopping)]
     first = min(run.first for run in unfinished or every)
     with contextlib.ExitStack() as closing:
-        preempted = closing.enter_context(preemption.watched())
+        preempted = closing.enter_context(preemption.watched(first))
         for run in every:
             closing.callback(run.close)
         made = prefetch.ahead(batches_of, range(first, train_steps))
         batches = closing.enter_context(contextlib.closing(made))
         progress = closing.enter_context(Progress("train", train_steps, start=first))
         for step, batch in enumerate(batches, first + 1):
+            stops = preempted.at(step)
             going = [name for name in batch if not trained[name].stopped(early_stopping)]
-            if not going and any(run.first >= step for run in unfinished):
-                continue  # until the first that was resumed further on
-            if not going:
+            # none goes on before the first that was resumed further on
+            if not going and not any(run.first >= step for run in unfinished):
                 progress.note(f"no better evaluation in {early_stopping}: stopped at {step - 1}")
                 break
-            last, stops = step == train_steps, preempted.at(step)
+            last = step == train_steps
             saves, kept = step % checkpoint_period == 0 or last or stops, step in artifact_steps
             written, evaluates = step % log_period == 0 or last, step % eval_period == 0 or last
             for first_of in range(0, len(going), at_once):

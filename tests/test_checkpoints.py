@@ -48,14 +48,17 @@ def test_a_step_that_takes_the_states_memory_does_not_change_what_is_saved(tmp_p
         assert saved["step"] == number and (np.asarray(saved["tuned"]) == number).all()
 
 
-def test_a_save_that_fails_is_one_line_at_the_next_or_at_the_end(tmp_path):
-    for end in ("save", "close"):
+def test_a_save_that_fails_is_one_line_as_soon_as_it_is_asked(tmp_path):
+    for end in ("save", "close", "check"):
         folder = tmp_path / end
         folder.mkdir()
         checkpoints = Checkpoints(folder, keep=1)
         (folder / "checkpoints").write_text("no folder")
         checkpoints.save(_state(1))
         with pytest.raises(UserError, match=r"checkpoints: a checkpoint could not be written \("):
+            if end == "check":
+                while checkpoints._writing is not None:  # which a failed one is no more
+                    checkpoints.check()
             checkpoints.save(_state(2)) if end == "save" else checkpoints.close()
         (folder / "checkpoints").unlink()
         if end == "save":  # the disk is mended

@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -147,3 +148,9 @@ def test_caches_cost_speed_alone(disk, monkeypatch):
         tokens = token_cache.encode(texts, words, disk / "cache")
     np.testing.assert_array_equal(tokens.values, want.values)
     assert not [f for f in (disk / "cache").rglob("*") if f.is_file()]
+
+
+def test_a_log_that_is_full_leaves_the_status(job):
+    command = [sys.executable, "-m", "prompt_tuning_jax.train", "--gin_file=none.gin"]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, stderr=full, cwd=job.folder).returncode == 2

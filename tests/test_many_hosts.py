@@ -182,6 +182,11 @@ def test_what_one_process_knows_the_others_are_told(told):
     assert all(facts["gathered"] == [[i, 7] for i in range(4)] for facts in told)
 
 
+def test_a_sigterm_before_the_first_step_is_told_at_one_of_all(told):
+    (stopped,) = {facts["stopped"] for facts in told}
+    assert 501 <= stopped < 600
+
+
 def test_a_mesh_that_leaves_a_process_out_and_folders_that_are_not_shared_are_refused(told):
     for index, facts in enumerate(told):
         assert "leaves some of the 4 processes without a device" in facts["one_device"]
