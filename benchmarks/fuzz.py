@@ -65,6 +65,7 @@ def inputs(name: str, numbers: range, seed: int, shown: bool) -> None:
         folder = readers.made(name, pathlib.Path(temporary).resolve())
         roots = (
             str(folder.parent),
+            os.path.realpath(__file__),  # JAX reads the lines of what called it, for an error
             *map(os.path.realpath, sys.path[1:]),
             sys.prefix,
             sys.base_prefix,
