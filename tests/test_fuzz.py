@@ -245,6 +245,8 @@ def test_settings_import_nothing_but_methods(name, monkeypatch):
         ("lora.LoRA", {"targets": ["cross"]}, "no weight matrix is called 'cross'"),
         ("full.Full", {"leaves": ["absent/.*"]}, "matches no parameter"),
         ("full.Full", {"leaves": ["(", ".*"]}, "no regular expression"),
+        ("full.Full", {"leaves": [".*", "([a-z/]+)+!"]}, "one behind a bracket"),
+        ("full.Full", {"leaves": [".*" * 20 + "!"]}, "more than four of"),
         ("prompt.Prompt", {"start": {"a": 1}}, "unhashable"),
     ],
 )

@@ -16,7 +16,8 @@ from prompt_tuning_jax.method import Method
 class Full(Method):
     """Trains the leaves of θ whose path matches one of `leaves`, regular expressions as in T5X.
 
-    A path is T5X's name with a stack's layers as one leaf: "encoder/layers/mlp/wi_0/kernel". The
+    A path is T5X's name with a stack's layers as one leaf: "encoder/layers/mlp/wi_0/kernel". An
+    expression that could be tried without end, as an artifact may bring one, is a UserError. The
     chosen leaves leave `frozen`, so that there is no second copy; the others stay as they are.
     tuned: {"theta": {path: leaf}}.
     """
@@ -31,6 +32,12 @@ class Full(Method):
             except (re.error, TypeError, OverflowError, RecursionError) as error:
                 text = f"Full.leaves: {pattern!r:.80} is no regular expression ({error})"
                 raise UserError(text) from None
+            # of at most four repetitions, none of a repetition, all ways on a path are soon tried
+            if len(re.findall(r"[*+{]", pattern)) > 4 or re.search(r"\)[*+{]", pattern):
+                raise UserError(
+                    f"Full.leaves: {pattern!r:.80} has more than four of * + {{, or one behind a "
+                    "bracket: write several expressions"
+                )
 
     def split(self, theta):
         flat = traverse_util.flatten_dict(theta, sep="/")
