@@ -113,6 +113,10 @@ def _too_small(row: dict) -> str:
     return f"{last['slice']}: {needed}"
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _line(name: str, row: dict) -> str:
     size, kind, chip = name.split("/")
     before = _too_small(row)
@@ -124,9 +128,10 @@ def _line(name: str, row: dict) -> str:
     milliseconds = 1000 * step["roofline_seconds"]["step"]
     return (
         f"| {size} | {kind} | {chip}:{row['slice']} | {mesh['data']}x{mesh['model']} | "
-        f"{row['microbatches']} | {held:.2f} + {temporary:.2f} | {step['flops'] / 1e12:.3g} | "
-        f"{step['hbm_bytes'] / 1e9:.3g} | {sent / 1e9:.3g} | "
-        f"{milliseconds:.0f}, {step['limited_by']} | {before} |"
+        f"{row['microbatches']} | {held:.2f} + {temporary:.2f} | "
+        f"{_number(step['flops'] / 1e12)} | {_number(step['hbm_bytes'] / 1e9)} | "
+        f"{_number(sent / 1e9)} | "
+        f"{milliseconds:,.0f}, {step['limited_by']} | {before} |"
     )
 
 
