@@ -21,8 +21,6 @@ import contract  # noqa: E402
 import numpy as np  # noqa: E402
 import on_meshes  # noqa: E402
 
-from prompt_tuning_jax.sharding import Partitioner, standard_logical_axis_rules  # noqa: E402
-
 MESHES = {
     f"{data}x{model}{said}": ((data, model), dims)
     for dims, said in (((1, 1), ""), ((2, 2), ", both cut over both"))
@@ -30,23 +28,14 @@ MESHES = {
 }
 
 
-def trained(method, sizes: tuple[int, int], dims: tuple[int, int]):
-    """The first loss, and the tuned parameters after 20 steps."""
-    rules = standard_logical_axis_rules(*dims)
-    partitioner = Partitioner.of(dict(zip(("data", "model"), sizes, strict=True)), rules)
-    config, steps, batch = on_meshes.CONFIG, on_meshes.STEPS, on_meshes.batch()
-    trial = contract.run(method, partitioner, config, steps, batch)
-    return trial.losses[0], contract.leaves(trial.tuned)
-
-
 def main() -> None:
     print(f"| method | {' | '.join(MESHES)} |\n|---|{'---|' * len(MESHES)}")
     largest = [0.0, 0.0]
     for name, method in contract.PACKAGED.items():
-        loss, tuned = trained(method, (1, 1), (1, 1))
+        (loss, *_), tuned = on_meshes.trained(method, (1, 1), (1, 1))
         cells = []
         for sizes, dims in MESHES.values():
-            found_loss, found = trained(method, sizes, dims)
+            (found_loss, *_), found = on_meshes.trained(method, sizes, dims)
             apart = max(
                 float(np.abs(found[path] - value).max() / np.abs(value).max())
                 for path, value in tuned.items()

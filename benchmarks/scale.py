@@ -13,7 +13,6 @@ import json
 import math
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -46,18 +45,12 @@ class Refused(Exception):
     """`describe`'s error."""
 
 
-class Died(Exception):
-    """The compiler took the process with it."""
-
-
 def described(size: str, *flags: str) -> dict:
     """What `describe` says of a model of that size."""
     command = [sys.executable, "-m", "prompt_tuning_jax.describe"]
     done = subprocess.run(
         [*command, f"--gin_file=models/t5_1_1_{size}.gin", *flags], capture_output=True, text=True
     )
-    if done.returncode in (-signal.SIGSEGV, -signal.SIGABRT):
-        raise Died(f"libtpu died of signal {-done.returncode}")
     if done.returncode:
         said = (done.stderr.splitlines() or [f"status {done.returncode}"])[-1]
         raise Refused(f"{' '.join(flags)}: {said}")
@@ -85,12 +78,9 @@ def found(size: str, kind: str, chip: str) -> dict:
                 if "no multiple of MESH" in str(refused):
                     break  # fewer examples than devices
                 raise
-            except Died as died:
-                facts = {"train": {"fits": False, "said": str(died)}}
             seconds = time.monotonic() - start
             step = facts["train"]
-            told = "fits" if step["fits"] else step.get("said", "does not fit")
-            print(f"  {told} ({seconds:.0f} s)", flush=True)
+            print(f"  {'fits' if step['fits'] else 'does not fit'} ({seconds:.0f} s)", flush=True)
             here = {"slice": shape, "chips": chips, "microbatches": parts, "seconds": seconds}
             if step["fits"]:
                 return {**here, "facts": facts, "tried": tried}
@@ -99,12 +89,10 @@ def found(size: str, kind: str, chip: str) -> dict:
 
 
 def _too_small(row: dict) -> str:
-    """The largest slice that did not do, with the fewest examples at a time, and what it needed;
-    of the slice itself, that with more of them the compiler died."""
+    """The largest slice that did not do, with the fewest examples at a time, and what it needed."""
     smaller = [one for one in row["tried"] if one["slice"] != row["slice"]]
     if not smaller:
-        said = [one["step"].get("said", "") for one in row["tried"]]
-        return next((f"with fewer microbatches {line}" for line in said if "died" in line), "")
+        return ""
     last = smaller[-1]
     if "least_bytes" in last:
         return f"{last['slice']}: at least {last['least_bytes'] / 2**30:.1f} GiB"

@@ -38,12 +38,17 @@ def batch():
     return small.batch(small.INPUTS + inputs, targets + small.TARGETS)
 
 
+def trained(method, sizes: tuple[int, int], dims: tuple[int, int]):
+    """The losses, and the tuned parameters after STEPS steps."""
+    rules = standard_logical_axis_rules(*dims)
+    partitioner = Partitioner.of(dict(zip(("data", "model"), sizes, strict=True)), rules)
+    trial = contract.run(method, partitioner, CONFIG, STEPS, batch())
+    return trial.losses, contract.leaves(trial.tuned)
+
+
 if __name__ == "__main__":
     out = pathlib.Path(sys.argv[1])
-    for mesh, ((data, model), dims, names) in ({"one": ((1, 1), (1, 1), EVERY)} | MESHES).items():
-        sizes = {"data": data, "model": model}
-        partitioner = Partitioner.of(sizes, standard_logical_axis_rules(*dims))
+    for mesh, (sizes, dims, names) in ({"one": ((1, 1), (1, 1), EVERY)} | MESHES).items():
         for name in names:
-            trial = contract.run(EVERY[name], partitioner, CONFIG, STEPS, batch())
-            found = contract.leaves(trial.tuned)
-            np.savez(out / f"{mesh} {name}.npz", losses=trial.losses, **found)
+            losses, found = trained(EVERY[name], sizes, dims)
+            np.savez(out / f"{mesh} {name}.npz", losses=losses, **found)
